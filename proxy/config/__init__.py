@@ -1,0 +1,1 @@
+"""From a YAML file and the environment to validated, immutable settings."""

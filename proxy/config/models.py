@@ -1,0 +1,178 @@
+"""The core's settings: every key with its type, bounds, default and meaning. Plugin sections are models of their own."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from proxy.plugin import Section
+from proxy.values import Duration, Size, Timeout
+
+RESTART = {"live": False}
+"""Marks a key that takes effect only at the next start."""
+
+BUILT_IN_PLUGINS = ("debug", "balancer", "metrics")
+
+ProviderType = Literal["openai", "anthropic", "gemini", "ollama", "http", "echo"]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class ServerSettings(Section):
+    """Where it listens and what it takes from clients."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.", json_schema_extra=RESTART)
+    port: int = Field(
+        8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.", json_schema_extra=RESTART
+    )
+    client_max_size: Size = Field(
+        32 << 20, description="Largest request body, in bytes; a larger one gets 413 before it is read."
+    )
+    header_timeout: Duration = Field(10.0, gt=0, description="Time a client has to send its request headers.")
+    body_idle_timeout: Duration = Field(30.0, gt=0, description="Longest silence while a client sends its body.")
+    write_timeout: Duration = Field(60.0, gt=0, description="Longest time a client may take none of its response.")
+    keep_alive_timeout: Duration = Field(75.0, gt=0, description="How long an idle client connection is kept.")
+    max_connections: int = Field(10_000, gt=0, description="Client connections at most; more are closed at once.")
+    drain_timeout: Duration = Field(30.0, description="After SIGTERM: time that running requests have to end.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description='Web origins whose pages may call the data side, such as "https://app.example"; "*" for any.'
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names, besides loopback ones, under which callers without a token may reach this proxy."
+    )
+
+
+class AdminSettings(Section):
+    """Who may read and change the running proxy."""
+
+    token: SecretStr | None = Field(
+        None, description="Bearer token of the admin side; without one it answers to loopback only."
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _empty_is_none(cls, token: SecretStr | None) -> SecretStr | None:
+        return token if token is not None and token.get_secret_value() else None
+
+
+class StateSettings(Section):
+    """Where the proxy keeps what must survive a restart."""
+
+    dir: str = Field(
+        "var",
+        description="Folder, relative to the working directory; held by one process at a time.",
+        json_schema_extra=RESTART,
+    )
+
+
+class TimeoutSettings(Section):
+    """Four limits on one call of a provider."""
+
+    connect: Duration = Field(5.0, gt=0, description="Until the connection and its TLS are there.")
+    first_byte: Timeout = Field(60.0, description="From the request being sent to the first byte of the response.")
+    idle: Timeout = Field(60.0, description="Longest silence between two reads of the response.")
+    total: Timeout = Field(None, description="The whole call; none, because long streams are legitimate.")
+
+
+class TlsSettings(Section):
+    """How a provider's certificate is checked."""
+
+    ca_file: str | None = Field(None, description="PEM file of the authorities to trust, instead of the system's.")
+    verify: bool = Field(
+        True, description="Whether the certificate is checked; switching it off is reported in /health."
+    )
+    server_name: str | None = Field(None, description="Name to ask for and to check, where it is not the host's.")
+
+
+class ProviderSettings(Section):
+    """One place where requests can go."""
+
+    type: ProviderType = Field(
+        description="The wire format it speaks; `http` is any upstream, `echo` answers by itself."
+    )
+    base_url: str | None = Field(
+        None, description="What the vendor's own SDK takes: openai with /v1, the others without a version."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Credential, usually `${ENV}`; without one the client's own is passed on."
+    )
+    api_key_file: str | None = Field(
+        None,
+        description="File that holds the credential, for mounted secrets; re-read at each change of configuration.",
+    )
+    models: tuple[str, ...] = Field((), description='Model names it has; "*" and "?" are wildcards.')
+    priority: int = Field(0, description="Lower is tried first.")
+    weight: float = Field(1.0, gt=0, description="Share among providers of the same priority.")
+    enabled: bool = Field(True, description="Whether it is asked at all.")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Headers added to every call, such as OpenAI-Organization."
+    )
+    max_concurrency: int | None = Field(None, gt=0, description="Calls at once; unlimited unless given.")
+    queue_size: int = Field(1000, ge=0, description="Calls that may wait for one of `maxConcurrency`.")
+    queue_timeout: Duration = Field(10.0, gt=0, description="How long a call may wait for one of `maxConcurrency`.")
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Limits on one call.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
+    proxy: str = Field(
+        "env",
+        description="HTTP proxy to go through by CONNECT: a URL, `env` (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) or `none`.",
+    )
+    keep_alive: Duration = Field(30.0, description="How long an idle connection to it is kept; 0 keeps none.")
+    max_idle_connections: int = Field(100, ge=0, description="Idle connections kept at most.")
+    max_response_header_size: Size = Field(64 << 10, gt=0, description="Largest response head, in bytes.")
+    chunk_delay: Duration = Field(0.0, description="echo only: pause between two pieces of a stream.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ProviderSettings":
+        if self.type not in ("echo",) and not self.base_url:
+            raise ValueError(f"a provider of type {self.type} needs a baseUrl")
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"baseUrl must begin with http:// or https://, not {self.base_url.split(':')[0]!r}")
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("apiKey and apiKeyFile are both set; keep one")
+        return self
+
+
+class LogSettings(Section):
+    """What the process writes to its error output."""
+
+    level: Literal["debug", "info", "warn", "error"] = Field(
+        "info", description="Least important level that is written."
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        "auto", description="auto: text on a terminal, JSON lines elsewhere."
+    )
+
+
+class NativeSettings(Section):
+    """The native API `POST /`."""
+
+    default_model: str | None = Field(
+        None, description="Model for requests that name none; unset: the first provider's first exact name."
+    )
+
+
+class Settings(Section):
+    """The whole core configuration; a plugin's section stands beside these keys."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings, description="Where it listens and what it takes.")
+    admin: AdminSettings = Field(default_factory=AdminSettings, description="Who may read and change it.")
+    state: StateSettings = Field(default_factory=StateSettings, description="Where it keeps what must survive.")
+    log: LogSettings = Field(default_factory=LogSettings, description="What it writes to its error output.")
+    native: NativeSettings = Field(default_factory=NativeSettings, description="The native API.")
+    max_concurrency: int = Field(100, gt=0, description="Requests in work at once in the whole process.")
+    max_queue: int = Field(1000, ge=0, description="Requests that may wait beyond `maxConcurrency`; more get 503.")
+    queue_timeout: Duration = Field(10.0, gt=0, description="How long a request may wait in that queue.")
+    enable_fallback_providers: bool = Field(
+        True, description="Whether another provider is asked when one fails before any output."
+    )
+    providers: dict[Name, ProviderSettings] = Field(
+        default_factory=lambda: {"echo": ProviderSettings(type="echo", models=("*",), priority=100)},
+        description="Where requests can go, by name.",
+    )
+    models: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Aliases: a name and the `provider/model` targets it stands for, in order."
+    )
+    plugins: tuple[str, ...] = Field(
+        BUILT_IN_PLUGINS,
+        description="Plugins to load; the top one is called first: built-in name, entry point or package.module.",
+        json_schema_extra=RESTART,
+    )

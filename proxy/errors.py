@@ -1,0 +1,248 @@
+"""Every error the proxy raises, in families by phase; each class has an HTTP status and a code that never changes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ProxyError(Exception):
+    """The root: something the client or the operator is told about in plain words.
+
+    Args:
+        message: names the thing, the value found and the limit; never a secret or a body.
+        retry_after_s: seconds after which another try makes sense, if known.
+        provider: the provider that was being asked, if any.
+    """
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, provider: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.provider = provider
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a configuration: where, what, and the value found (None when secret or absent)."""
+
+    path: str
+    message: str
+    got: object = None
+    line: int | None = None
+
+
+class ConfigError(ProxyError):
+    """A configuration that cannot be used; `faults` lists everything wrong with it."""
+
+    status = 422
+    code = "invalid_config"
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+# -- the client's request --------------------------------------------------------------------------------------------
+
+
+class ClientError(ProxyError):
+    """The request cannot be served as it was sent (RFC 9110, 15.5)."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class MalformedBody(ClientError):
+    """The body is not what its path needs: not JSON, or JSON of the wrong shape."""
+
+    code = "invalid_json"
+
+
+class MalformedHttp(ClientError):
+    """The bytes are not an HTTP request we accept."""
+
+    code = "invalid_http"
+
+
+class Unauthorized(ClientError):
+    """No key or token, or a wrong one."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(ClientError):
+    """The caller may not do this from where it is."""
+
+    status = 403
+    code = "forbidden"
+
+
+class UnknownPath(ClientError):
+    """Nothing lives at this path."""
+
+    status = 404
+    code = "not_found"
+
+
+class UnknownModel(ClientError):
+    """No provider has this model."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class MethodNotAllowed(ClientError):
+    """The path exists, the method does not; `allow` lists those that do."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allow = tuple(allow)
+
+
+class ClientTimeout(ClientError):
+    """The client stopped sending its request."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(ClientError):
+    """The body is larger than `server.clientMaxSize`."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class TranslationUnsupported(ClientError):
+    """The model is only at a provider of another format, and nothing translates between the two yet."""
+
+    status = 501
+    code = "translation_unsupported"
+
+
+class Refused(ProxyError):
+    """A plugin said no.
+
+    Args:
+        message: why, for the client.
+        code: stable, chosen by the plugin.
+        status: 4xx or 503.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int = 403, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.code = code
+        self.status = status
+
+
+# -- this process ----------------------------------------------------------------------------------------------------
+
+
+class Overloaded(ProxyError):
+    """A concurrency limit is reached and its queue is full, or the wait in it was too long."""
+
+    status = 503
+    code = "overloaded"
+
+
+class Draining(ProxyError):
+    """The process is stopping and takes no new work."""
+
+    status = 503
+    code = "draining"
+
+
+class PluginFailed(ProxyError):
+    """A plugin that must not be skipped (fail-closed) failed."""
+
+    status = 503
+    code = "plugin_failed"
+
+
+# -- providers -------------------------------------------------------------------------------------------------------
+
+
+class UpstreamError(ProxyError):
+    """A provider did not give a usable answer.
+
+    `may_have_executed` tells whether the provider can have worked on the request (and will bill it): False only
+    where that is certain.
+    """
+
+    status = 502
+    code = "upstream_error"
+    may_have_executed = True
+
+
+class UpstreamConnect(UpstreamError):
+    """No connection to the provider: refused, unreachable, or no such host."""
+
+    code = "upstream_connect"
+    may_have_executed = False
+
+
+class UpstreamConnectTimeout(UpstreamError):
+    """The connection was not there within the connect timeout."""
+
+    status = 504
+    code = "upstream_timeout"
+    may_have_executed = False
+
+
+class UpstreamTls(UpstreamError):
+    """The TLS handshake failed: certificate, name or protocol. Nothing was sent."""
+
+    code = "upstream_tls"
+    may_have_executed = False
+
+
+class UpstreamTimeout(UpstreamError):
+    """A provider stayed silent longer than its timeout (RFC 9110, 15.6.5)."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamReset(UpstreamError):
+    """The connection broke before the response began."""
+
+    code = "upstream_reset"
+
+
+class StaleConnection(UpstreamReset):
+    """A kept-alive connection had been closed by the provider, and provably no byte of the request reached it."""
+
+    may_have_executed = False
+
+
+class UpstreamProtocol(UpstreamError):
+    """The response is not HTTP we can trust."""
+
+    code = "upstream_protocol"
+
+
+class UpstreamCut(UpstreamError):
+    """The response ended before it was complete."""
+
+    code = "upstream_cut"
+
+
+class UpstreamAuth(UpstreamError):
+    """The provider refused the key that this proxy holds for it; the client's key is not at fault."""
+
+    code = "upstream_auth"
+
+
+class UpstreamRejected(UpstreamError):
+    """The provider answered with an error status of its own; used where that answer itself cannot be relayed."""
+
+    code = "upstream_rejected"

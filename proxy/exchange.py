@@ -1,0 +1,338 @@
+"""One client request and all that follows from it: what hooks, providers and the relay hand to each other."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from proxy.errors import ProxyError
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""Header fields in the order and case of the wire."""
+
+JsonObject = dict[str, Any]  # Any: the client's JSON, of whatever shape
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a client's path asks for.
+
+    Args:
+        format: the wire format of the path: openai, anthropic, gemini, ollama or native.
+        name: chat, completions, responses, embeddings, count_tokens, models, model, raw, … (`raw`: relayed untouched).
+        method: the HTTP method it is served under.
+        path: pattern of the client path; `{model}` stands for a model name, a trailing `{rest}` for anything.
+        reads_body: the JSON body is needed whole, because it names the model.
+        streams: the reply may be a stream of events.
+    """
+
+    format: str
+    name: str
+    method: str
+    path: str
+    reads_body: bool = True
+    streams: bool = False
+
+
+class UploadBody(Protocol):
+    """A request body that is streamed on rather than collected."""
+
+    length: int | None
+    """Bytes as declared by the client, None when chunked."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the parts as they arrive, once. Raises ClientError when the client sends rubbish or stops."""
+        ...
+
+    async def client_gone(self) -> None:
+        """Return when the client has left; to be waited for while nothing is read from it."""
+        ...
+
+
+class Request:
+    """The client's request as the proxy understands it.
+
+    Plugins may change it in `pre_request`: `model`, or the body through `edit`. Bytes nobody changed are relayed
+    unchanged.
+    """
+
+    __slots__ = (
+        "body",
+        "document",
+        "headers",
+        "is_streaming",
+        "max_output_tokens",
+        "method",
+        "model",
+        "operation",
+        "path",
+        "query",
+        "upload",
+    )
+
+    def __init__(
+        self,
+        operation: Operation,
+        *,
+        method: str,
+        path: bytes,
+        query: bytes = b"",
+        headers: RawHeaders = (),
+        body: bytes = b"",
+        document: JsonObject | None = None,
+        model: str | None = None,
+        is_streaming: bool = False,
+        max_output_tokens: int | None = None,
+        upload: UploadBody | None = None,
+    ) -> None:
+        self.operation = operation
+        self.method = method
+        self.path = path
+        """As on the wire, percent-encoding kept, without the query."""
+        self.query = query
+        """As on the wire, without the `?`."""
+        self.headers = headers
+        self.body = body
+        self.document = document
+        """The parsed JSON body, None if there is none. Change it through `edit` only."""
+        self.model = model
+        """The model asked for, an alias or `provider/model` included; None where the path needs none."""
+        self.is_streaming = is_streaming
+        self.max_output_tokens = max_output_tokens
+        self.upload = upload
+        """The body, where it is streamed rather than collected; then `body` is empty."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Find the first header of this name, given in lower case."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
+
+    def edit(self, **changes: object) -> None:
+        """Set top-level keys of the JSON body (None removes one) and write the body anew."""
+        document = {**(self.document or {}), **changes}
+        self.document = {key: value for key, value in document.items() if value is not None or key not in changes}
+        self.body = orjson.dumps(self.document)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one exchange as the provider counted them; None where it did not say.
+
+    `input_tokens` includes what was read from and written to the provider's prompt cache, `output_tokens` includes
+    reasoning, as in OpenTelemetry's GenAI conventions.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input plus output, None if either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A provider and the name it has for the model; lower `priority` is tried first, `weight` shares within one."""
+
+    provider: str
+    model: str | None
+    priority: int = 0
+    weight: float = 1.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one provider. `error` and `message` are None while it runs and when it succeeded."""
+
+    provider: str
+    model: str | None
+    started_s: float
+    duration_s: float | None = None
+    status: int | None = None
+    error: str | None = None
+    message: str | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer made here rather than relayed: by a plugin, by the echo provider, by a translation.
+
+    Args:
+        headers: without framing (Content-Length, Transfer-Encoding), which the server adds.
+        body: the whole body, if `events` is None.
+        events: the body in pieces as they become ready, each whole in its format; closed by who reads it.
+        usage: what it says about tokens, if known.
+    """
+
+    status: int = 200
+    headers: Sequence[tuple[bytes, bytes]] = ((b"Content-Type", b"application/json"),)
+    body: bytes = b""
+    events: AsyncIterator[bytes] | None = None
+    usage: Usage | None = None
+    served_model: str | None = None
+
+
+@dataclass(slots=True)
+class Wait:
+    """Answer of `pre_request`: something to wait for outside the hook's budget; its result counts as the answer.
+
+    Args:
+        awaitable: gives a Reply, or None to go on; cancelled when the client leaves.
+        deadline_s: seconds after which the request goes on without it.
+    """
+
+    awaitable: Awaitable[Reply | None]
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status line and headers of a provider's response, as received."""
+
+    status: int
+    headers: RawHeaders
+    content_length: int | None = None
+    """None: chunked, or until the connection closes. Also the length a HEAD reply speaks of."""
+    has_body: bool = True
+    """False for HEAD, 204 and 304."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Find the first header of this name, given in lower case."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
+
+
+class Sink(Protocol):
+    """What a response is written to: the client's connection (later also a flight with several readers).
+
+    `write` and its kin never block and are called on the loop. After `start` the status is out and no other
+    provider can be asked.
+    """
+
+    is_started: bool
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
+        """Begin: `headers` are end-to-end ones without framing; `length` None frames as chunks. Sent with the first bytes."""
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Send body bytes; False when the reader is behind: stop, and `await drain()` before the next."""
+        ...
+
+    def finish(self) -> None:
+        """End the response cleanly; exactly once, and never after `cut`."""
+        ...
+
+    def cut(self, last: bytes = b"") -> None:
+        """Send `last` (an error event), then close the connection so that nobody takes the response as complete."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the reader has caught up. Raises ConnectionError if it left."""
+        ...
+
+
+class ResponseObserver(Protocol):
+    """Reads what a response says about itself while its bytes pass by unchanged."""
+
+    has_output: bool
+    """The first real output was seen; until then the response may still be dropped for another provider's."""
+    is_complete: bool
+    """The response is whole by the rules of its format; decided by the time of `finish`."""
+    error: str | None
+    """The provider's own error inside a response with status 200, in one line."""
+    usage: Usage | None
+    served_model: str | None
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next body bytes, split anywhere; cheap, never raises."""
+        ...
+
+    def finish(self) -> None:
+        """The body ended as HTTP frames it."""
+        ...
+
+
+class StreamFilter(Protocol):
+    """What `stream_filter` returns: sees every event of a stream before the client does."""
+
+    def event(self, event: bytes) -> bytes:
+        """Return the event (its terminator included) to send instead; empty to drop it."""
+        ...
+
+    def end(self) -> bytes:
+        """Return what is still held back, at the clean end of the stream."""
+        ...
+
+
+class Exchange:
+    """One client request with all that follows from it. Times are seconds of the monotonic clock."""
+
+    __slots__ = (
+        "attempts",
+        "bytes_out",
+        "caller",
+        "candidates",
+        "duration_s",
+        "error",
+        "id",
+        "is_cached",
+        "notes",
+        "peer",
+        "provider",
+        "received_s",
+        "request",
+        "revision",
+        "served_model",
+        "status",
+        "time_to_first_token_s",
+        "trace_id",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        id: str,  # noqa: A002 (the field's standard term)
+        received_s: float,
+        peer: str = "",
+        caller: str | None = None,
+        trace_id: str | None = None,
+        revision: int = 0,
+    ) -> None:
+        self.request = request
+        self.id = id
+        """The `X-Request-Id`: the client's if it is well formed, else ours."""
+        self.trace_id = trace_id or id
+        self.received_s = received_s
+        self.peer = peer
+        """Address of the TCP peer."""
+        self.caller = caller
+        """The key the client showed, in clear: for credentials and partitions only, never to be logged or kept."""
+        self.revision = revision
+        self.candidates: Sequence[Candidate] = ()
+        self.attempts: list[Attempt] = []
+        self.provider: str | None = None
+        """Who answered; None for a plugin's own answer."""
+        self.served_model: str | None = None
+        self.status: int | None = None
+        """Sent to the client; 499 when it left first."""
+        self.error: ProxyError | None = None
+        self.usage: Usage | None = None
+        self.is_cached = False
+        self.bytes_out = 0
+        self.time_to_first_token_s: float | None = None
+        self.duration_s: float | None = None
+        self.notes: dict[str, Any] = {}  # Any: private to each plugin, under its own name

@@ -1,0 +1,108 @@
+"""The hooks: when each is called, what it may change, what each answer means, what becomes of an exception."""
+
+from collections.abc import Sequence
+
+import pluggy
+
+from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
+from proxy.plugin import AdminRoute
+
+hookspec = pluggy.HookspecMarker("proxy")
+
+
+@hookspec
+async def startup() -> None:
+    """Get ready: open files, start background work through `context.spawn`.
+
+    Called: once, before the first request, when the plugin is enabled; in the order of `plugins:`.
+    Raises: anything ends the start with a message that names the plugin.
+    Example: a cache loads its index.
+    """
+
+
+@hookspec
+async def shutdown() -> None:
+    """Let go of everything `startup` took.
+
+    Called: once, after the last request, in reverse order; within 5 s, then it is cut.
+        Tasks started by `context.spawn` are cancelled afterwards.
+    Raises: anything is logged; the others are called all the same.
+    Example: analytics writes its last batch.
+    """
+
+
+@hookspec
+async def pre_request(exchange: Exchange) -> Reply | Wait | None:
+    """Look at a request before a provider is chosen.
+
+    Called: once per exchange, after the body is read, in the order of `plugins:`.
+        One at a time; the first Reply ends the round and `select_provider` is skipped.
+        May be a plain function, which costs less.
+    Args:
+        exchange: `exchange.request` may be changed in place; the rest is read-only.
+    Returns:
+        None to let the request pass, a Reply that answers the client here, or a Wait.
+    Raises:
+        Refused: the client gets its status and code. Anything else, also a run over the budget of 250 ms, counts
+            as None (503 `plugin_failed` if the plugin is fail-closed): it is logged and counted under the
+            plugin's name.
+    Example: a cache answers a repeated question; a limiter refuses the eleventh in a minute.
+    """
+
+
+@hookspec
+def select_provider(exchange: Exchange, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
+    """Put the providers that have the model in the order in which they are to be asked.
+
+    Called: once per exchange that at least two candidates can answer, after `pre_request`; the first answer that
+        is not None wins. A plain function: a coroutine would itself count as the answer.
+    Args:
+        exchange: read-only.
+        candidates: by priority, then as configured; do not change the sequence, return another.
+    Returns:
+        A sequence of some of the candidates, the first to be asked first; None to leave it to the next plugin.
+        An empty one, or one with a candidate that was not given, counts as an exception.
+    Raises: as in `pre_request`; Refused is passed to the client.
+    Example: the balancer shuffles within one priority by weight.
+    """
+
+
+@hookspec
+def stream_filter(exchange: Exchange) -> StreamFilter | None:
+    """Give an object that sees every event of a stream before the client does.
+
+    Called: once per streamed response, when its head has come, in the order of `plugins:`; filters are chained.
+        A plain function. While any plugin implements it, streams are split into events (it costs).
+    Args:
+        exchange: read-only.
+    Returns:
+        A StreamFilter for this stream, or None.
+    Raises: anything, here or in the filter, ends the filter's part in this stream: later events pass it by.
+        If the plugin is fail-closed the stream ends with an error event instead.
+    Example: a guardrail masks card numbers.
+    """
+
+
+@hookspec
+async def post_response(exchange: Exchange) -> None:
+    """Take note of how an exchange ended.
+
+    Called: exactly once per exchange, however it ended, after the last byte was handed to the client's socket;
+        in the order of `plugins:`. May be a plain function.
+    Args:
+        exchange: complete and read-only: status, attempts, usage, durations, error.
+    Raises: anything is logged and counted; nothing it does reaches the client.
+    Example: analytics adds tokens and cost.
+    """
+
+
+@hookspec
+def admin_routes() -> Sequence[AdminRoute]:
+    """Name the paths under which this plugin answers operators.
+
+    Called: once, when the plugin is loaded; the routes answer 404 `plugin_disabled` while it is switched off.
+        A plain function.
+    Returns:
+        AdminRoute objects; two plugins that want the same path end the start.
+    Example: `GET /cache/status`.
+    """

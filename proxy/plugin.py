@@ -1,0 +1,126 @@
+"""What a plugin is made of: its config model, its base class, what it is given, and what it gives back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from proxy.events import Events
+from proxy.metrics import Registry
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+
+class Section(BaseModel):
+    """Base of every configuration model: strict about unknown keys, frozen, camelCase outside, snake_case inside."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, validate_default=True, populate_by_name=False
+    )
+
+
+class PluginConfig(Section):
+    """Base of a plugin's section; `enabled` comes first and switches the plugin live."""
+
+    enabled: bool = Field(True, description="Whether the plugin takes part in requests.")
+
+
+ConfigT = TypeVar("ConfigT", bound=PluginConfig)
+
+
+class Spawn(Protocol):
+    """Starts background work owned by the plugin; cancelled when the plugin is switched off."""
+
+    def __call__(self, coro: Coroutine[Any, Any, object], *, name: str) -> "asyncio.Task[Any]": ...
+
+
+@dataclass(frozen=True, slots=True)
+class PluginContext:
+    """All that a plugin gets from the machinery.
+
+    Args:
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970.
+        spawn: starts background work; the only way to do so.
+        metrics: the process's registry; names are prefixed with `proxy_` at exposition.
+        events: for people: logs, `tail` and alerts read them.
+        log: loguru logger bound to the plugin's name; secrets are removed at the sink.
+    """
+
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    spawn: Spawn
+    metrics: Registry
+    events: Events
+    log: "Logger"
+
+
+class Plugin(Generic[ConfigT]):
+    """Base of every plugin. The hooks of `proxy.hookspecs` that it implements carry `@hookimpl`.
+
+    A plugin whose file holds several Plugin subclasses is not loaded: one file, one plugin.
+    """
+
+    name: ClassVar[str]
+    """snake_case; the section is the same in camelCase."""
+    on_failure: ClassVar[Literal["open", "closed"]] = "open"
+    """What a failing request hook means: `open`, the request goes on without it; `closed`, 503 `plugin_failed`."""
+
+    def __init__(self, config: ConfigT, context: PluginContext) -> None:
+        self.config = config
+        self.context = context
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRequest:
+    """An admin call as a plugin sees it, already past the guard.
+
+    Args:
+        params: what `{name}` parts of the path stood for.
+        query: query parameters, the last of each name.
+        body: parsed JSON, None if there was none.
+        headers: names in lower case.
+    """
+
+    method: str
+    path: str
+    params: dict[str, str]
+    query: dict[str, str]
+    body: Any  # Any: the caller's JSON
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminReply:
+    """An admin answer that is more than JSON with status 200."""
+
+    body: object
+    status: int = 200
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+AdminHandler = Callable[[AdminRequest], Awaitable[object]]
+"""Takes the call, returns an AdminReply or what is to be sent as JSON (camelCase keys)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRoute:
+    """A path under which a plugin, or the core, answers operators.
+
+    Args:
+        path: such as `/cache/status` or `/trace/{id}`.
+        handler: takes an AdminRequest, or nothing.
+        summary: one line for the API description.
+        policy: who may call it: `admin` (loopback or token) or `public` (no guard, shows nothing that matters).
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[object]]
+    summary: str
+    policy: Literal["admin", "public"] = "admin"
