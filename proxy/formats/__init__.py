@@ -1,0 +1,1 @@
+"""Wire formats: what clients and providers say to each other, as pure functions over bytes."""
