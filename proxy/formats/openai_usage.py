@@ -1,0 +1,64 @@
+"""Token counts as OpenAI's endpoints give them, both the older and the newer names."""
+
+from typing import Any
+
+from proxy.exchange import JsonObject, Usage
+from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
+from proxy.formats.observing import Readings
+
+
+def read_usage(usage: Any) -> Usage | None:  # Any: JSON from elsewhere
+    """Read `usage` of chat, completions and embeddings (`prompt_tokens`) or responses (`input_tokens`)."""
+    if not isinstance(usage, dict):
+        return None
+    input_tokens = as_count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    output_tokens = as_count(usage.get("completion_tokens", usage.get("output_tokens")))
+    inputs = as_object(usage.get("prompt_tokens_details", usage.get("input_tokens_details")))
+    outputs = as_object(usage.get("completion_tokens_details", usage.get("output_tokens_details")))
+    return known_usage(
+        Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=as_count(inputs.get("cached_tokens")),
+            cache_write_tokens=as_count(inputs.get("cache_write_tokens")),
+            reasoning_tokens=as_count(outputs.get("reasoning_tokens")),
+        )
+    )
+
+
+def write_chat_usage(usage: Usage) -> JsonObject:
+    """Write `usage` of chat and completions; what is not known counts as 0, as the SDKs require numbers."""
+    return {
+        "prompt_tokens": usage.input_tokens or 0,
+        "completion_tokens": usage.output_tokens or 0,
+        "total_tokens": (usage.input_tokens or 0) + (usage.output_tokens or 0),
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens or 0,
+            "cache_write_tokens": usage.cache_write_tokens or 0,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+    }
+
+
+def write_responses_usage(usage: Usage) -> JsonObject:
+    """Write `usage` of responses."""
+    return {
+        "input_tokens": usage.input_tokens or 0,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens or 0,
+            "cache_write_tokens": usage.cache_write_tokens or 0,
+        },
+        "output_tokens": usage.output_tokens or 0,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+        "total_tokens": (usage.input_tokens or 0) + (usage.output_tokens or 0),
+    }
+
+
+def read_whole(document: JsonObject) -> Readings:
+    """Read what a whole reply of any of OpenAI's endpoints says about itself."""
+    error = document.get("error")
+    return Readings(
+        usage=read_usage(document.get("usage")),
+        served_model=as_text(document.get("model")),
+        error=one_line(error) if error else None,
+    )
