@@ -1,0 +1,1 @@
+"""Finds, orders, calls, times and contains plugins."""

@@ -1,0 +1,65 @@
+"""What a hook may answer: the checks between a plugin and the rest of the proxy."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import cast
+
+from proxy.exchange import Candidate, Reply, StreamFilter, Wait
+
+
+def close(answer: object) -> None:
+    """Close a coroutine that nobody will await."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+
+
+def junk(hook: str, answer: object, wanted: str) -> TypeError:
+    """Make the error for an answer of the wrong type."""
+    close(answer)
+    return TypeError(f"{hook} returned a {type(answer).__name__}, not {wanted}")
+
+
+def check_reply(answer: object) -> Reply | Wait:
+    """Check what `pre_request` answered."""
+    if isinstance(answer, Reply):
+        return answer
+    if not isinstance(answer, Wait):
+        raise junk("pre_request", answer, "a Reply, a Wait or None")
+    deadline_s: object = answer.deadline_s  # what the plugin gave may be anything
+    if isinstance(deadline_s, int | float) and math.isfinite(deadline_s) and deadline_s >= 0:
+        return answer
+    close(answer.awaitable)
+    raise TypeError(f"pre_request returned a Wait with the deadline {deadline_s!r}, not seconds")
+
+
+def check_waited(answer: object) -> Reply:
+    """Check what a Wait came to."""
+    if not isinstance(answer, Reply):
+        raise junk("what pre_request waits for", answer, "a Reply or None")
+    return answer
+
+
+def check_nothing(answer: object) -> None:
+    """Drop an answer nobody asked for."""
+    close(answer)
+
+
+def check_filter(answer: object) -> StreamFilter:
+    """Check what `stream_filter` answered."""
+    if not callable(getattr(answer, "event", None)) or not callable(getattr(answer, "end", None)):
+        raise junk("stream_filter", answer, "an object with event and end")
+    return cast(StreamFilter, answer)
+
+
+def check_selection(answer: object, given: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Check that `select_provider` chose from what it was given."""
+    if not isinstance(answer, Sequence):
+        raise junk("select_provider", answer, "a sequence of candidates")
+    chosen = tuple(answer)
+    if not chosen:
+        raise TypeError("select_provider returned no candidate at all, not even one to try")
+    for candidate in chosen:
+        if candidate not in given:
+            raise TypeError("select_provider returned a candidate that it was not given")
+    return chosen

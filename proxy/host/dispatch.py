@@ -1,0 +1,242 @@
+"""Calls the hooks: the only place that does. Compiled anew whenever the set of active plugins changes."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from time import perf_counter
+from types import CoroutineType
+from typing import Final, TypeVar
+
+import pluggy
+
+from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
+from proxy.host.answers import check_filter, check_nothing, check_reply, check_selection, check_waited, junk
+from proxy.host.containment import Containment, describe, is_answer
+from proxy.host.drive import Drive
+from proxy.host.filters import FilterChain
+from proxy.host.hooks import ARGUMENTS, Hook, adapt
+from proxy.plugin import AdminRoute, Plugin, PluginConfig
+
+AnswerT = TypeVar("AnswerT")
+
+REFUSING: Final = frozenset({"pre_request", "select_provider"})
+"""Hooks whose Refused and ClientError go to the client."""
+
+
+class Dispatch:
+    """The request hooks of all active plugins, flat and in order.
+
+    An exchange uses one Dispatch from its beginning to its end. Each of the four tuples is empty when nobody
+    implements the hook, so that one truth test skips it.
+    """
+
+    __slots__ = ("_containment", "post_response", "pre_request", "select_provider", "stream_filter")
+
+    def __init__(
+        self,
+        containment: Containment,
+        pre_request: tuple[Hook, ...] = (),
+        select_provider: tuple[Hook, ...] = (),
+        stream_filter: tuple[Hook, ...] = (),
+        post_response: tuple[Hook, ...] = (),
+    ) -> None:
+        self._containment = containment
+        self.pre_request = pre_request
+        self.select_provider = select_provider
+        self.stream_filter = stream_filter
+        self.post_response = post_response
+
+    @classmethod
+    def compile(cls, plugins: pluggy.PluginManager, containment: Containment, active: Collection[str]) -> "Dispatch":
+        """Collect the implementations of the plugins named in `active`, in pluggy's order of calling."""
+        request_hooks = ("pre_request", "select_provider", "stream_filter", "post_response")
+        return cls(containment, *(tuple(hooks_of(plugins, containment, name, active)) for name in request_hooks))
+
+    @property
+    def has_stream_filters(self) -> bool:
+        """Whether streams must be split into events."""
+        return bool(self.stream_filter)
+
+    async def run_pre_request(self, exchange: Exchange) -> Reply | None:
+        """Ask each plugin whether it answers the request, until one does.
+
+        Raises:
+            Refused, ClientError: a plugin's answer to the client.
+            PluginFailed: a fail-closed plugin failed.
+        """
+        for hook in self.pre_request:
+            answer: Reply | Wait | None = await self._ask(hook, exchange, check_reply)
+            if answer is not None:
+                reply = await self._wait(hook, answer) if isinstance(answer, Wait) else answer
+                if reply is not None:
+                    return reply
+        return None
+
+    def select(self, exchange: Exchange, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Order the candidates; as given when there are fewer than two or no plugin cares.
+
+        Raises: as `run_pre_request`.
+        """
+        given = tuple(candidates)
+        if len(given) < 2:
+            return given
+        for hook in self.select_provider:
+            chosen = self._call(hook, lambda answer: check_selection(answer, given), exchange, given)
+            if chosen is not None:
+                return chosen
+        return given
+
+    def filters(self, exchange: Exchange) -> StreamFilter | None:
+        """Chain the filters that plugins have for this stream; None if none has.
+
+        The chain contains failures; it raises PluginFailed, from here, `event` or `end`, for fail-closed plugins only.
+        """
+        found = []
+        for hook in self.stream_filter:
+            stream_filter = self._call(hook, check_filter, exchange)
+            if stream_filter is not None:
+                found.append((hook, stream_filter))
+        return FilterChain(found, self._containment) if found else None
+
+    async def run_post_response(self, exchange: Exchange) -> None:
+        """Tell every plugin how the exchange ended; nothing a plugin does is raised.
+
+        A cancellation of the task meanwhile interrupts the hook that waits, the others are told all the same, and it
+        is raised at the end.
+        """
+        interrupted: BaseException | None = None
+        for hook in self.post_response:
+            try:
+                await self._ask(hook, exchange, check_nothing)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+                    raise
+                if not isinstance(error, Exception):
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+    async def _ask(self, hook: Hook, exchange: Exchange, check: Callable[[object], AnswerT | None]) -> AnswerT | None:
+        """Call one hook that may be asynchronous; None when it failed and may be skipped."""
+        drive = answer = error = None
+        started = perf_counter()
+        try:
+            answer = hook.call(exchange)
+            if answer.__class__ is CoroutineType:
+                try:
+                    pending = answer.send(None)
+                except StopIteration as stop:
+                    answer = stop.value
+                else:
+                    drive = Drive(answer, self._containment.limits.budget_s, pending)
+            if drive is None and answer is not None:
+                answer = check(answer)
+        except BaseException as raised:  # also CancelledError: nothing suspended, so it is the hook's own
+            if isinstance(raised, KeyboardInterrupt | SystemExit):
+                raise
+            error = raised
+        took_s = blocked_s = perf_counter() - started
+        if drive is not None:
+            answer, error = await self._finish(drive, check)
+            took_s, blocked_s = perf_counter() - started, max(blocked_s, drive.longest_step_s)
+        self._judge(hook, error, took_s, blocked_s, is_overrun=drive is not None and drive.is_overrun)
+        return answer if error is None else None
+
+    async def _wait(self, hook: Hook, wait: Wait) -> Reply | None:
+        """Follow what a plugin waits for; None when its deadline passed or it failed and may be skipped."""
+        drive = Drive(follow(wait.awaitable), wait.deadline_s)
+        drive.begin()
+        reply, error = await self._finish(drive, check_waited)
+        if error is None or drive.is_overrun:
+            return reply
+        self._judge(hook, error, 0.0, drive.longest_step_s)
+        return None
+
+    @staticmethod
+    async def _finish(
+        drive: Drive, check: Callable[[object], AnswerT | None]
+    ) -> tuple[AnswerT | None, BaseException | None]:
+        await drive
+        if drive.error is not None or drive.answer is None:
+            return None, drive.error
+        try:
+            return check(drive.answer), None
+        except TypeError as error:
+            return None, error
+
+    def _call(self, hook: Hook, check: Callable[[object], AnswerT | None], *arguments: object) -> AnswerT | None:
+        """Call one plain hook; None when it failed and may be skipped."""
+        answer: AnswerT | None = None
+        error: BaseException | None = None
+        started = perf_counter()
+        try:
+            raw = hook.call(*arguments)
+            answer = None if raw is None else check(raw)
+        except BaseException as raised:
+            if isinstance(raised, KeyboardInterrupt | SystemExit):
+                raise
+            error = raised
+        took_s = perf_counter() - started
+        self._judge(hook, error, took_s, took_s)
+        return answer
+
+    def _judge(
+        self, hook: Hook, error: BaseException | None, took_s: float, blocked_s: float, *, is_overrun: bool = False
+    ) -> None:
+        """Count a call and contain its failure; raises what is for the client."""
+        stats = hook.stats
+        stats.calls.value += 1
+        stats.seconds.value += took_s
+        if error is None:
+            self._containment.passed(hook, blocked_s)
+        elif is_answer(error) and hook.name in REFUSING:
+            self._containment.passed(hook, blocked_s)
+            raise error
+        else:
+            self._containment.failed(hook, error, is_overrun=is_overrun)
+
+
+def hooks_of(plugins: pluggy.PluginManager, containment: Containment, name: str, active: Collection[str]) -> list[Hook]:
+    """List the implementations of one hook in the order of calling; without what a plugin's `skips` names."""
+    found = []
+    for implementation in reversed(getattr(plugins.hook, name).get_hookimpls()):
+        owner: Plugin[PluginConfig] = implementation.plugin
+        if implementation.plugin_name in active and name not in owner.skips():
+            stats = containment.stats(owner.name, name)
+            call = adapt(implementation, ARGUMENTS[name])
+            found.append(Hook(name, owner.name, stats, call, is_closed=owner.on_failure == "closed"))
+    return found
+
+
+async def run_lifecycle(hook: Hook, timeout_s: float) -> None:
+    """Call `startup` or `shutdown`.
+
+    Raises:
+        TimeoutError: it took longer than `timeout_s` and was cut.
+        Exception: whatever the plugin raised; also kinds that are not an Exception come as RuntimeError.
+    """
+    started = perf_counter()
+    coro = hook.call()
+    hook.stats.calls.value += 1
+    if coro is None:
+        return
+    drive = Drive(coro, timeout_s)
+    drive.begin()
+    await drive
+    hook.stats.seconds.value += perf_counter() - started
+    if drive.error is not None:
+        if isinstance(drive.error, Exception):
+            raise drive.error
+        raise RuntimeError(describe(drive.error)) from drive.error
+
+
+def ask_routes(hook: Hook) -> Sequence[AdminRoute]:
+    """Call `admin_routes`. Raises TypeError for anything but AdminRoutes, and whatever the plugin raises."""
+    answer = hook.call()
+    hook.stats.calls.value += 1
+    if not isinstance(answer, Sequence) or not all(isinstance(route, AdminRoute) for route in answer):
+        raise junk(hook.name, answer, "a list of AdminRoute")
+    return answer
+
+
+async def follow(awaitable: Awaitable[Reply | None]) -> Reply | None:
+    """Make a coroutine of any awaitable."""
+    return await awaitable
