@@ -1,7 +1,7 @@
 """What a plugin is made of: its config model, its base class, what it is given, and what it gives back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 
 
 class Spawn(Protocol):
-    """Starts background work owned by the plugin; cancelled when the plugin is switched off."""
+    """Starts background work owned by the plugin; cancelled when the plugin stops."""
 
     def __call__(self, coro: Coroutine[Any, Any, object], *, name: str) -> "asyncio.Task[Any]": ...
 
@@ -71,8 +71,13 @@ class Plugin(Generic[ConfigT]):
     """What a failing request hook means: `open`, the request goes on without it; `closed`, 503 `plugin_failed`."""
 
     def __init__(self, config: ConfigT, context: PluginContext) -> None:
+        """Keep the two; nothing is opened or started before `startup`."""
         self.config = config
         self.context = context
+
+    def skips(self) -> Collection[str]:
+        """Name the hooks that have nothing to do under this configuration; they cost nothing then."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
