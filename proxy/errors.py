@@ -243,6 +243,18 @@ class UpstreamAuth(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The provider answered with an error status of its own; used where that answer itself cannot be relayed."""
+    """The provider answered with an error of its own; `status` is the provider's where there was one."""
 
     code = "upstream_rejected"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        provider: str | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, provider=provider)
+        if status is not None:
+            self.status = status

@@ -45,8 +45,8 @@ class UploadBody(Protocol):
         """Iterate over the parts as they arrive, once. Raises ClientError when the client sends rubbish or stops."""
         ...
 
-    async def client_gone(self) -> None:
-        """Return when the client has left; to be waited for while nothing is read from it."""
+    def is_client_gone(self) -> bool:
+        """Tell whether the client has left; to be asked while nothing is read from it."""
         ...
 
 
@@ -231,11 +231,15 @@ class Sink(Protocol):
         ...
 
     def finish(self) -> None:
-        """End the response cleanly; exactly once, and never after `cut`."""
+        """End the response cleanly; exactly once, and never after `fail`."""
         ...
 
-    def cut(self, last: bytes = b"") -> None:
-        """Send `last` (an error event), then close the connection so that nobody takes the response as complete."""
+    def fail(self, error: ProxyError) -> None:
+        """Tell the client of an error, instead of `finish`.
+
+        Before `start`: an error response in the client's format. After it: an error event, if the response is a
+        stream of events, and then a close that nobody can take for the end of a whole response.
+        """
         ...
 
     async def drain(self) -> None:

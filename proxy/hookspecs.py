@@ -97,7 +97,7 @@ async def post_response(exchange: Exchange) -> None:
 
 
 @hookspec
-def admin_routes() -> Sequence[AdminRoute]:
+def admin_routes() -> Sequence[AdminRoute]:  # type: ignore[empty-body]  # a specification has no body
     """Name the paths under which this plugin answers operators.
 
     Called: once, when the plugin is loaded; the routes answer 404 `plugin_disabled` while it is switched off.

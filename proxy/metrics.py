@@ -71,7 +71,7 @@ class Metric(Generic[SeriesT]):
         self.help = help_text
         self.kind: Kind = kind
         self.labels = labels
-        self._make = make
+        self._make: Callable[[], SeriesT] = make
         self._series: dict[tuple[str, ...], SeriesT] = {}
 
     def series(self, *values: str) -> SeriesT:

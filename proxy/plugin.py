@@ -89,6 +89,7 @@ class AdminRequest:
         query: query parameters, the last of each name.
         body: parsed JSON, None if there was none.
         headers: names in lower case.
+        peer: address of the TCP peer.
     """
 
     method: str
@@ -97,6 +98,7 @@ class AdminRequest:
     query: dict[str, str]
     body: Any  # Any: the caller's JSON
     headers: dict[str, str]
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,327 @@
+"""One try at one provider: write the call, decide about the response from its head, relay or translate it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+
+from proxy.errors import StaleConnection, UpstreamAuth, UpstreamError, UpstreamRejected
+from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink
+from proxy.formats.base import Format
+from proxy.formats.json_body import replace_model
+from proxy.formats.neutral import Completion, ReplyFacts
+from proxy.formats.registry import FORMATS
+from proxy.formats.sse import EventSplitter, LineSplitter
+from proxy.formats.translation import ReplyTranslation
+from proxy.host.dispatch import Dispatch
+from proxy.providers.base import RemoteProvider
+from proxy.reload import Generation
+from proxy.tasks import Tasks
+from proxy.upstream.connection import Connection
+from proxy.upstream.headers import LAST_CHUNK, Headers, frame_chunk, serialize_head, strip_query_key
+from proxy.upstream.pool import Pool
+from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
+from proxy.upstream.translated import TranslatedSink
+
+FAILOVER_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
+"""Answers of a provider that another provider may make good."""
+
+BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
+CLIENT_POLL_S: Final = 0.1
+"""How often a client is looked at while its upload is stalled, because nothing is read from it then."""
+
+HEADERS: Final = Headers(own_names=(b"x-trace-id", b"x-request-id", b"traceparent", b"tracestate"))
+"""Header rules; stateless but for what they remember of names. Trace ids are the proxy's own business."""
+
+CREDENTIAL_NAMES: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"cookie"})
+
+IDENTITY: Final = (b"Accept-Encoding", b"identity")
+"""Asked for where the response is read for usage and completeness."""
+
+
+class Try:
+    """One try at one remote provider.
+
+    Args:
+        wire: the provider's format where it is the client's too, or is translated to; None on raw paths.
+        client_key: the client's own key where it may go to this provider.
+        is_last: no other candidate is left, so an error of the provider is relayed as it is.
+    """
+
+    __slots__ = (
+        "_candidate",
+        "_client_key",
+        "_dispatch",
+        "_exchange",
+        "_generation",
+        "_is_last",
+        "_observer",
+        "_operation",
+        "_provider",
+        "_sink",
+        "_wire",
+    )
+
+    def __init__(
+        self,
+        generation: Generation,
+        exchange: Exchange,
+        sink: Sink,
+        candidate: Candidate,
+        provider: RemoteProvider,
+        *,
+        dispatch: Dispatch,
+        client_key: str | None,
+        is_last: bool,
+    ) -> None:
+        self._generation = generation
+        self._exchange = exchange
+        self._sink = sink
+        self._candidate = candidate
+        self._provider = provider
+        self._dispatch = dispatch
+        self._client_key = client_key
+        self._is_last = is_last
+        self._operation = exchange.request.operation
+        self._wire: Format | None = None if self._operation.name == "raw" else provider.format
+        self._observer: ResponseObserver | None = None
+
+    async def run(self, pool: Pool, tasks: Tasks) -> None:
+        """Make the call and see its response through to the sink.
+
+        Raises:
+            UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
+            Overloaded: the provider's queue is full.
+            ConnectionError: the client left.
+        """
+        head, body, sink = self._call()
+        settings = self._provider.settings
+        write_timeout_s = self._generation.settings.server.write_timeout
+        connection = pool.take() or await pool.connect()
+        while True:
+            relay = Relay(sink, self._decide)
+            upload = self._exchange.request.upload
+            try:
+                connection.send(
+                    head,
+                    body,
+                    relay,
+                    method_is_head=self._exchange.request.method == "HEAD",
+                    timeouts=settings.timeouts,
+                    upload=upload is not None,
+                )
+                if upload is None:
+                    await relay.run(connection, write_timeout_s)
+                else:
+                    await self._run_upload(relay, connection, tasks, write_timeout_s)
+                break
+            except StaleConnection:
+                if upload is not None:
+                    raise
+                connection = await pool.connect()
+        self._conclude(relay)
+
+    # -- the call ------------------------------------------------------------------------------------------------
+
+    def _call(self) -> tuple[bytes, bytes, Sink]:
+        """Write the request head and body, and choose the sink that fits the client."""
+        request, provider = self._exchange.request, self._provider
+        if self._wire is not None and self._wire.name != self._operation.format:
+            return self._translated_call(self._wire)
+        body = request.body
+        path = request.path
+        if self._wire is not None:
+            path = provider.call_path(self._operation, request, self._candidate.model)
+            if (
+                request.document is not None
+                and request.document.get("model", self._candidate.model) != self._candidate.model
+            ):
+                body = replace_model(body, request.document, self._candidate.model or "")
+        query, own = self._credentials()
+        upload = request.upload
+        length = upload.length if upload is not None else len(body)
+        if not length and request.method in BODILESS_METHODS:
+            length = None
+        head = serialize_head(
+            request.method.encode("ascii"),
+            provider.target(path, query),
+            provider.host_header,
+            HEADERS.request_headers(request.headers, own),
+            length=length,
+            is_chunked=upload is not None and upload.length is None,
+        )
+        return head, body, self._sink
+
+    def _credentials(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Choose the query and the headers that carry the right key to the provider, and only that."""
+        request, provider = self._exchange.request, self._provider
+        own = provider.own_headers(self._client_key, request.headers)
+        if self._wire is not None:
+            return strip_query_key(request.query), [*own, IDENTITY]
+        if encoding := request.header(b"accept-encoding"):
+            own = [*own, (b"Accept-Encoding", encoding)]
+        if provider.has_credential:
+            return strip_query_key(request.query), own
+        if self._client_key is None and self._exchange.caller is not None:
+            return strip_query_key(request.query), own
+        theirs = [header for header in request.headers if header[0].lower() in CREDENTIAL_NAMES]
+        kept = [header for header in own if header[0].lower() not in CREDENTIAL_NAMES]
+        return request.query, [*kept, *theirs]
+
+    def _translated_call(self, wire: Format) -> tuple[bytes, bytes, Sink]:
+        exchange, request, provider = self._exchange, self._exchange.request, self._provider
+        client_wire = FORMATS[self._operation.format]
+        chat = client_wire.read_request(self._operation, request.document or {})
+        chat.model = self._candidate.model
+        chat.include_usage = chat.is_streaming
+        name, document = wire.write_request(chat)
+        operation = wire.operation(name)
+        path, _, query = wire.upstream_path(operation, chat.model).partition(b"?")
+        body = orjson.dumps(document)
+        own = [(b"Content-Type", b"application/json"), *provider.own_headers(self._client_key, request.headers)]
+        if wire.name == "anthropic":
+            own.append((b"anthropic-version", b"2023-06-01"))
+        head = serialize_head(b"POST", provider.target(path, query), provider.host_header, own, length=len(body))
+        sink = TranslatedSink(self._sink, self._translation(wire, operation, client_wire))
+        self._operation = operation
+        return head, body, sink
+
+    def _translation(self, wire: Format, operation: Operation, client_wire: Format) -> ReplyTranslation:
+        exchange = self._exchange
+        opening = Completion(exchange.id, self._candidate.model or "", "")
+        loop = asyncio.get_running_loop()
+
+        def facts() -> ReplyFacts:
+            latency_ms = (loop.time() - exchange.received_s) * 1000
+            return ReplyFacts(self._provider.name, False, round(latency_ms, 1), exchange.trace_id)
+
+        return ReplyTranslation(
+            (wire, operation),
+            (client_wire, exchange.request.operation),
+            is_streaming=exchange.request.is_streaming,
+            opening=opening,
+            facts=facts,
+        )
+
+    # -- the response --------------------------------------------------------------------------------------------
+
+    @property
+    def _is_translated(self) -> bool:
+        return self._operation is not self._exchange.request.operation
+
+    def _decide(self, head: ResponseHead) -> Passage | None:
+        """Say how a response goes to the client; None if it does not."""
+        status, wire = head.status, self._wire
+        self._exchange.attempts[-1].status = status
+        if status >= 400:
+            if status in (401, 403) and self._provider.has_credential:
+                return None
+            if self._is_translated or (not self._is_last and status in FAILOVER_STATUSES):
+                return None
+        headers = HEADERS.response_headers(head.headers, with_cookies=wire is None)
+        if wire is None or status >= 300 or not head.has_body:
+            return Passage(headers)
+        if (head.header(b"content-encoding") or b"identity") != b"identity":
+            return Passage(headers)
+        content_type = (head.header(b"content-type") or b"").lower()
+        is_stream = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
+        observer = self._observer = wire.observer(self._operation, is_stream)
+        if not is_stream:
+            return Passage(headers, observer, is_held=True)
+        is_sse = content_type.startswith(b"text/event-stream")
+        dispatch = self._dispatch
+        filtering = None
+        if dispatch.has_stream_filters and not self._is_translated:
+            stream_filter = dispatch.filters(self._exchange)
+            if stream_filter is not None:
+                filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
+        boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES
+        return Passage(headers, observer, is_held=True, boundaries=boundaries, filtering=filtering)
+
+    def _conclude(self, relay: Relay) -> None:
+        """Take over what the response said of itself, or raise for one that was kept from the client."""
+        exchange = self._exchange
+        if relay.is_refused and relay.head is not None:
+            raise self._refusal(relay.head, relay.refused_body)
+        if self._observer is not None:
+            exchange.usage = self._observer.usage
+            exchange.served_model = self._observer.served_model
+
+    def take_usage(self) -> None:
+        """Take over the usage seen so far of a response that did not end well."""
+        if self._observer is not None:
+            self._exchange.usage = self._observer.usage
+
+    def _refusal(self, head: ResponseHead, body: bytes) -> UpstreamError:
+        name, status = self._provider.name, head.status
+        if status in (401, 403) and self._provider.has_credential:
+            return UpstreamAuth(
+                f"{name} refused the key that this proxy holds for it (status {status}); check providers.{name}.apiKey",
+                provider=name,
+            )
+        message = f"{name} answered with status {status}"
+        if self._is_translated and (text := _error_text(body)):
+            message = f"{message}: {text}"
+        return UpstreamRejected(message, status=status, provider=name, retry_after_s=_retry_after(head))
+
+    # -- uploads -------------------------------------------------------------------------------------------------
+
+    async def _run_upload(self, relay: Relay, connection: Connection, tasks: Tasks, write_timeout_s: float) -> None:
+        """Send the body while the response may already come."""
+        pump = tasks.spawn(self._pump(relay, connection), name="upload")
+        try:
+            await relay.run(connection, write_timeout_s)
+        except UpstreamError:
+            if pump.done() and not pump.cancelled() and (cause := pump.exception()) is not None:
+                raise cause from None
+            raise
+        finally:
+            pump.cancel()
+
+    async def _pump(self, relay: Relay, connection: Connection) -> None:
+        upload = self._exchange.request.upload
+        if upload is None:
+            return
+        is_chunked = upload.length is None
+        try:
+            async for part in upload:
+                if relay.is_over:
+                    return
+                if not connection.write_body(frame_chunk(part) if is_chunked else part):
+                    await _drained(connection, upload.is_client_gone)
+            connection.end_body(LAST_CHUNK if is_chunked else b"")
+        except BaseException as error:
+            if not relay.is_over:
+                connection.abort()
+                relay.on_failure(UpstreamError(f"the upload ended early: {type(error).__name__}"))
+            raise
+
+
+async def _drained(connection: Connection, is_client_gone: Callable[[], bool]) -> None:
+    """Wait until the provider takes more; raises ConnectionResetError when the client leaves meanwhile."""
+    while True:
+        try:
+            async with asyncio.timeout(CLIENT_POLL_S):
+                await connection.drain()
+            return
+        except TimeoutError:
+            if is_client_gone():
+                raise ConnectionResetError("the client left during its upload") from None
+
+
+def _retry_after(head: ResponseHead) -> float | None:
+    value = head.header(b"retry-after")
+    return float(value) if value is not None and value.isdigit() else None
+
+
+def _error_text(body: bytes) -> str:
+    """Find the vendor's own words in an error body; empty if there are none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    error = document.get("error") if isinstance(document, dict) else None
+    text = error.get("message") if isinstance(error, dict) else error
+    return text[:500] if isinstance(text, str) else ""

@@ -1,0 +1,285 @@
+"""One exchange's journey: hooks, candidates, attempts, and the note of how it ended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from proxy.attempt import Try
+from proxy.errors import ClientError, Overloaded, ProxyError, UpstreamAuth, UpstreamError
+from proxy.events import Events
+from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink
+from proxy.host.dispatch import Dispatch
+from proxy.metrics import Distribution, Registry, Value
+from proxy.providers.base import LocalProvider, RemoteProvider
+from proxy.reload import Generation
+from proxy.tasks import Tasks
+from proxy.upstream.endpoint import Endpoint
+from proxy.upstream.slots import Slots
+
+CLIENT_LEFT: Final = 499
+"""Status noted for an exchange whose client left first; never sent."""
+
+TRANSLATIONS: Final = {"native": frozenset({"openai", "anthropic", "gemini", "ollama"})}
+"""Formats a path of the first can be translated to."""
+
+NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class Pipeline:
+    """Carries exchanges from the parsed request to the last byte; lives as long as the process.
+
+    Args:
+        generation: the revision that new exchanges use; swapped as a whole.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        *,
+        metrics: Registry,
+        events: Events,
+        tasks: Tasks,
+        clock: Callable[[], float],
+    ) -> None:
+        self.generation = generation
+        self.in_flight = 0
+        self._events = events
+        self._tasks = tasks
+        self._clock = clock
+        settings = generation.settings
+        self.slots = Slots(
+            settings.max_concurrency, settings.max_queue, settings.queue_timeout, "this proxy (maxConcurrency)", clock
+        )
+        self._requests = metrics.counter(
+            "http_requests_total", "Requests on the data side, by what they asked for.", ("route", "method", "status")
+        )
+        self._durations = metrics.histogram(
+            "request_duration_seconds", "Time from a request's head to its last byte.", ("route",)
+        )
+        self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
+        metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
+        metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
+
+    async def run(self, exchange: Exchange, sink: Sink) -> None:
+        """See an exchange through to its end; errors are told to the client through the sink.
+
+        Raises:
+            asyncio.CancelledError: the client left, or the process is stopping.
+        """
+        generation = self.generation
+        dispatch = generation.host.dispatch
+        exchange.revision = generation.revision
+        self.in_flight += 1
+        has_slot = False
+        try:
+            has_slot = self.slots.try_take()
+            if not has_slot:
+                await self.slots.take()
+                has_slot = True
+            await self._serve(generation, dispatch, exchange, sink)
+        except ProxyError as error:
+            self._fail(exchange, sink, error)
+        except ConnectionError:
+            exchange.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            exchange.status = CLIENT_LEFT
+            raise
+        except Exception as error:  # a defect of ours: contained, told, never shown in detail
+            self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
+            self._fail(exchange, sink, ProxyError("internal error; the log has it under this request id"))
+        finally:
+            if has_slot:
+                self.slots.release()
+            self.in_flight -= 1
+            await self._end(generation, dispatch, exchange)
+
+    async def refuse(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
+        """End an exchange that could not even begin, with the error the client is told."""
+        generation = self.generation
+        exchange.revision = generation.revision
+        try:
+            self._fail(exchange, sink, error)
+        finally:
+            await self._end(generation, generation.host.dispatch, exchange)
+
+    # -- the way in ----------------------------------------------------------------------------------------------
+
+    async def _serve(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
+        if dispatch.pre_request:
+            reply = await dispatch.run_pre_request(exchange)
+            if reply is not None:
+                await self._deliver(generation, exchange, sink, reply)
+                return
+        candidates = exchange.candidates or self._find(generation, exchange)
+        if len(candidates) > 1:
+            candidates = dispatch.select(exchange, candidates)
+            if not generation.settings.enable_fallback_providers or exchange.request.upload is not None:
+                candidates = candidates[:1]
+        exchange.candidates = candidates
+        last = len(candidates) - 1
+        for index, candidate in enumerate(candidates):
+            try:
+                await self._attempt(generation, dispatch, exchange, sink, candidate, index == last)
+                return
+            except (UpstreamError, Overloaded) as error:
+                if index == last or sink.is_started:
+                    raise
+                self._events.emit(
+                    "WARN",
+                    "failover",
+                    f"{candidate.provider} failed ({error.code}), trying {candidates[index + 1].provider}",
+                    request_id=exchange.id,
+                    provider=candidate.provider,
+                )
+
+    def _find(self, generation: Generation, exchange: Exchange) -> Sequence[Candidate]:
+        request = exchange.request
+        format_name = request.operation.format
+        if request.model is None:
+            return generation.candidates.default(format_name)
+        return generation.candidates.find(request.model, format_name, TRANSLATIONS.get(format_name, NOTHING))
+
+    async def _attempt(
+        self,
+        generation: Generation,
+        dispatch: Dispatch,
+        exchange: Exchange,
+        sink: Sink,
+        candidate: Candidate,
+        is_last: bool,
+    ) -> None:
+        endpoint = generation.endpoints[candidate.provider]
+        slots = endpoint.slots
+        if slots is not None and not slots.try_take():
+            await slots.take()
+        endpoint.in_flight += 1
+        started_s = self._clock()
+        attempt = Attempt(candidate.provider, candidate.model, started_s)
+        exchange.attempts.append(attempt)
+        exchange.provider = candidate.provider
+        failure: ProxyError | None = None
+        is_cancelled = True
+        try:
+            await self._ask(generation, dispatch, exchange, sink, candidate, endpoint, is_last)
+            is_cancelled = False
+        except UpstreamError as error:
+            failure, is_cancelled = error, False
+            error.provider = error.provider or candidate.provider
+            attempt.error, attempt.message = error.code, error.message
+            raise
+        except ClientError:
+            is_cancelled = False
+            raise
+        finally:
+            endpoint.in_flight -= 1
+            if slots is not None:
+                slots.release()
+            now_s = self._clock()
+            attempt.duration_s = now_s - started_s
+            if is_cancelled:
+                endpoint.record_cancelled(attempt)
+            else:
+                if failure is None and attempt.status is not None and attempt.status >= 500:
+                    failure = UpstreamError(f"status {attempt.status}")
+                endpoint.record(attempt, attempt.duration_s, now_s, failure)
+
+    async def _ask(
+        self,
+        generation: Generation,
+        dispatch: Dispatch,
+        exchange: Exchange,
+        sink: Sink,
+        candidate: Candidate,
+        endpoint: Endpoint,
+        is_last: bool,
+    ) -> None:
+        provider = endpoint.provider
+        if isinstance(provider, RemoteProvider) and endpoint.pool is not None:
+            key = exchange.caller
+            if key is not None and not self._may_see_client_key(generation, exchange, provider):
+                key = None
+            one = Try(
+                generation, exchange, sink, candidate, provider, dispatch=dispatch, client_key=key, is_last=is_last
+            )
+            try:
+                await one.run(endpoint.pool, self._tasks)
+            except BaseException:
+                one.take_usage()
+                raise
+        elif isinstance(provider, LocalProvider):
+            await self._deliver(generation, exchange, sink, provider.answer(exchange))
+
+    @staticmethod
+    def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
+        """Tell whether the client's own key is for this provider: no other keyless one could answer.
+
+        A key that could be meant for either of two origins goes to neither; `provider/model` and `/proxy/…` say which.
+        """
+        if provider.has_credential:
+            return False
+        for candidate in exchange.candidates:
+            other = generation.endpoints[candidate.provider].provider
+            if isinstance(other, RemoteProvider) and not other.has_credential and other.origin != provider.origin:
+                return False
+        return True
+
+    # -- the way out ---------------------------------------------------------------------------------------------
+
+    async def _deliver(self, generation: Generation, exchange: Exchange, sink: Sink, reply: Reply) -> None:
+        """Send an answer that was made here."""
+        exchange.usage = reply.usage
+        exchange.served_model = reply.served_model
+        if reply.events is None:
+            sink.start(reply.status, reply.headers, len(reply.body), exchange.request.method != "HEAD")
+            sink.write(reply.body)
+            sink.finish()
+            return
+        sink.start(reply.status, reply.headers, None, True)
+        await self._stream(sink, reply.events, generation.settings.server.write_timeout)
+        sink.finish()
+
+    @staticmethod
+    async def _stream(sink: Sink, events: AsyncIterator[bytes], write_timeout_s: float) -> None:
+        async with aclosing(events) as stream:  # type: ignore[type-var]  # a plain iterator has nothing to close
+            async for event in stream:
+                if not sink.write(event):
+                    async with asyncio.timeout(write_timeout_s):
+                        await sink.drain()
+
+    def _fail(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
+        exchange.error = error
+        if isinstance(error, UpstreamError):
+            level = "ERROR" if isinstance(error, UpstreamAuth) else "WARN"
+            self._events.emit(
+                "ERROR" if level == "ERROR" else "WARN",
+                error.code,
+                error.message,
+                request_id=exchange.id,
+                provider=error.provider,
+                attempts=len(exchange.attempts),
+            )
+        sink.fail(error)
+
+    async def _end(self, generation: Generation, dispatch: Dispatch, exchange: Exchange) -> None:
+        """Count the exchange and tell the plugins, exactly once."""
+        duration_s = exchange.duration_s = self._clock() - exchange.received_s
+        operation, method = exchange.request.operation, exchange.request.method
+        status = exchange.status or CLIENT_LEFT
+        key = (operation.format, operation.name, method, status)
+        series = self._series.get(key)
+        if series is None:
+            route = f"{operation.format}.{operation.name}"
+            series = (self._requests.series(route, method, str(status)), self._durations.series(route))
+            if len(self._series) < 1000:
+                self._series[key] = series
+        series[0].value += 1
+        series[1].observe(duration_s)
+        if exchange.provider is not None and exchange.usage is not None:
+            endpoint = generation.endpoints[exchange.provider]
+            model = exchange.attempts[-1].model
+            endpoint.record_usage(model, exchange.usage)
+            if exchange.request.is_streaming and exchange.time_to_first_token_s is not None:
+                endpoint.record_first_token(model, exchange.time_to_first_token_s)
+        if dispatch.post_response:
+            await dispatch.run_post_response(exchange)

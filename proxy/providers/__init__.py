@@ -1,0 +1,1 @@
+"""Where requests can go, and with which credentials."""

@@ -1,0 +1,1 @@
+"""Which provider next, and when to give up: pure decisions."""

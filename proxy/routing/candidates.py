@@ -1,0 +1,144 @@
+"""From the model a client names to the providers that have it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from proxy.config.models import Settings
+from proxy.errors import TranslationUnsupported, UnknownModel
+from proxy.exchange import Candidate
+from proxy.providers.base import Provider
+
+MAX_KNOWN: Final = 1000
+MAX_NAMED: Final = 20
+"""Most models listed in an error message."""
+
+
+def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Compile model patterns: `*` is any run of characters, `?` any single one; case counts."""
+    parts = [re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns]
+    return re.compile("|".join(parts) or r"(?!)", re.DOTALL)
+
+
+def is_pattern(model: str) -> bool:
+    """Tell a pattern from an exact name."""
+    return "*" in model or "?" in model
+
+
+class Candidates:
+    """Answers which providers have a model, for one revision of the configuration; remembers what it was asked.
+
+    Args:
+        providers: the enabled ones, lower priority first.
+    """
+
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider]) -> None:
+        self._aliases = settings.models
+        self._providers = providers
+        is_echo_alone = all(provider.settings.type == "echo" for provider in providers.values())
+        self._patterns = [
+            (provider, compile_patterns(provider.settings.models))
+            for provider in providers.values()
+            if provider.settings.type != "echo" or is_echo_alone
+        ]
+        self._known: dict[tuple[str, str], tuple[Candidate, ...]] = {}
+
+    def find(self, model: str, format_name: str, translates_to: frozenset[str] = frozenset()) -> Sequence[Candidate]:
+        """Find who can answer, in the order of priority.
+
+        Args:
+            model: an alias, `provider/model`, or a model's own name.
+            format_name: the format of the client's path.
+            translates_to: formats this path can be translated to.
+        Returns:
+            At least one candidate.
+        Raises:
+            UnknownModel: no enabled provider has it.
+            TranslationUnsupported: only providers of other formats have it.
+        """
+        key = (model, format_name)
+        found = self._known.get(key)
+        if found is None:
+            found = tuple(self._fitting(model, format_name, translates_to))
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+    def default(self, format_name: str) -> Sequence[Candidate]:
+        """Find who takes the paths of a format that name no model: its first provider."""
+        for provider in self._providers.values():
+            if provider.speaks(format_name):
+                return (Candidate(provider.name, None, provider.settings.priority),)
+        raise UnknownModel(f"no {format_name} provider is configured; there are {self._provider_list()}")
+
+    def exact_names(self, format_name: str) -> list[str]:
+        """List the models that have a name of their own: aliases and exact model names a client of a format can use."""
+        names = dict.fromkeys(self._aliases)
+        for provider, _ in self._patterns:
+            if provider.speaks(format_name):
+                names.update(dict.fromkeys(name for name in provider.settings.models if not is_pattern(name)))
+                if provider.settings.type == "echo":
+                    names["echo"] = None
+        return list(names)
+
+    def first_model(self) -> str | None:
+        """Name a model for requests that name none: the first provider's first exact one."""
+        for provider, _ in self._patterns:
+            for name in provider.settings.models:
+                if not is_pattern(name):
+                    return name
+            if provider.settings.type == "echo":
+                return "echo"
+        return None
+
+    def _fitting(self, model: str, format_name: str, translates_to: frozenset[str]) -> list[Candidate]:
+        found = self._matching(model)
+        if not found:
+            raise UnknownModel(f"no provider has the model {model[:200]!r}; there are {self._model_list()}")
+        fitting = [one for one in found if self._can_serve(one, format_name, translates_to)]
+        if not fitting:
+            formats = sorted({self._format_of(one) for one in found})
+            raise TranslationUnsupported(
+                f"the model {model[:200]!r} is only at a provider of the {' or '.join(formats)} format, "
+                f"and this path speaks {format_name}; translation between the two is not there yet"
+            )
+        return fitting
+
+    def _matching(self, model: str) -> list[Candidate]:
+        if (targets := self._aliases.get(model)) is not None:
+            return [one for index, target in enumerate(targets) for one in self._named(target, priority=index)]
+        if named := self._named(model):
+            return named
+        return [
+            Candidate(provider.name, model, provider.settings.priority, provider.settings.weight)
+            for provider, pattern in self._patterns
+            if pattern.fullmatch(model)
+        ]
+
+    def _named(self, target: str, priority: int = 0) -> list[Candidate]:
+        name, slash, model = target.partition("/")
+        provider = self._providers.get(name)
+        if not slash or not model or provider is None:
+            return []
+        return [Candidate(name, model, priority, provider.settings.weight)]
+
+    def _can_serve(self, candidate: Candidate, format_name: str, translates_to: frozenset[str]) -> bool:
+        provider = self._providers[candidate.provider]
+        return provider.speaks(format_name) or any(provider.speaks(name) for name in translates_to)
+
+    def _format_of(self, candidate: Candidate) -> str:
+        wire = self._providers[candidate.provider].format
+        return wire.name if wire is not None else "no particular"
+
+    def _model_list(self) -> str:
+        names = [*self._aliases]
+        for provider, _ in self._patterns:
+            names.extend(provider.settings.models)
+        if not names:
+            return f"no models configured (providers: {self._provider_list()}; use provider/model)"
+        shown = ", ".join(list(dict.fromkeys(names))[:MAX_NAMED])
+        return f"{shown} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else shown
+
+    def _provider_list(self) -> str:
+        return ", ".join(self._providers) or "none"

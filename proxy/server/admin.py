@@ -1,0 +1,123 @@
+"""The admin side: one table of routes, the guard in front of it, JSON in and out."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+import orjson
+from aiohttp import web
+
+from proxy.errors import ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError
+from proxy.events import Events
+from proxy.plugin import AdminReply, AdminRequest, AdminRoute
+from proxy.server.answers import problem
+from proxy.server.body import admit, collect
+from proxy.server.guard import Guard
+
+MAX_ADMIN_BODY_BYTES: Final = 1 << 20
+BODY_IDLE_S: Final = 10.0
+
+
+class AdminTable:
+    """Finds the route of a path.
+
+    Raises:
+        ConfigError: two routes want the same method and path.
+    """
+
+    def __init__(self, routes: Iterable[AdminRoute]) -> None:
+        self.routes = tuple(routes)
+        self._exact: dict[str, dict[str, AdminRoute]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, AdminRoute]]] = {}
+        for route in self.routes:
+            methods = self._methods_of(route.path)
+            if route.method in methods:
+                message = f"two admin routes want {route.method} {route.path}"
+                raise ConfigError(message, [Fault("plugins", message)])
+            methods[route.method] = route
+
+    def _methods_of(self, path: str) -> dict[str, AdminRoute]:
+        if "{" not in path:
+            return self._exact.setdefault(path, {})
+        if path not in self._patterns:
+            parts = re.split(r"\{(\w+)\}", path)
+            pattern = "".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts))
+            self._patterns[path] = re.compile(pattern), {}
+        return self._patterns[path][1]
+
+    def find(self, path: str) -> tuple[dict[str, AdminRoute], dict[str, str]] | None:
+        """Find the routes of a path by method, and what its `{name}` parts stand for; None if there are none."""
+        if (methods := self._exact.get(path)) is not None:
+            return methods, {}
+        for pattern, methods in self._patterns.values():
+            if (found := pattern.fullmatch(path)) is not None:
+                return methods, {name: unquote(value) for name, value in found.groupdict().items()}
+        return None
+
+
+class AdminSide:
+    """Answers operators."""
+
+    def __init__(self, table: AdminTable, events: Events) -> None:
+        self.table = table
+        self._events = events
+
+    async def handle(
+        self,
+        request: web.BaseRequest,
+        found: tuple[dict[str, AdminRoute], dict[str, str]],
+        query: bytes,
+        fields: Mapping[bytes, bytes],
+        guard: Guard,
+        peer: str,
+    ) -> web.StreamResponse:
+        """Answer one call; every error becomes problem+json."""
+        methods, params = found
+        try:
+            route = methods.get(request.method) or (methods.get("GET") if request.method == "HEAD" else None)
+            if any(one.policy == "admin" for one in methods.values()):
+                guard.check_admin(peer, dict(fields))
+            if route is None:
+                raise MethodNotAllowed(f"{request.method} is not served here", sorted(methods))
+            call = await self._call(request, params, query, fields, peer)
+            return self._answer(await route.handler(call))
+        except ProxyError as error:
+            return problem(error)
+        except Exception as error:  # a defect in a handler: told, never shown in detail
+            path = request.raw_path.partition("?")[0]
+            self._events.emit("ERROR", "admin_failed", f"{request.method} {path} failed: {error!r}")
+            return problem(ProxyError("internal error; the log has more"))
+
+    @staticmethod
+    async def _call(
+        request: web.BaseRequest, params: dict[str, str], query: bytes, fields: Mapping[bytes, bytes], peer: str
+    ) -> AdminRequest:
+        body: object = None
+        if request.can_read_body:
+            admit(request, dict(fields), MAX_ADMIN_BODY_BYTES)
+            raw = await collect(request.content, MAX_ADMIN_BODY_BYTES, BODY_IDLE_S)
+            if raw.strip():
+                try:
+                    body = orjson.loads(raw)
+                except orjson.JSONDecodeError as error:
+                    raise MalformedBody(f"the body is not JSON: line {error.lineno}, column {error.colno}") from None
+        return AdminRequest(
+            method=request.method,
+            path=request.raw_path.partition("?")[0],
+            params=params,
+            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)),
+            body=body,
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()},
+            peer=peer,
+        )
+
+    @staticmethod
+    def _answer(result: object) -> web.Response:
+        reply = result if isinstance(result, AdminReply) else AdminReply(result)
+        if isinstance(reply.body, bytes | str):
+            body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+        else:
+            body = orjson.dumps(reply.body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        headers = {"Content-Type": reply.content_type, "Cache-Control": "no-store", **dict(reply.headers)}
+        return web.Response(body=body, status=reply.status, headers=headers)

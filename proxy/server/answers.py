@@ -1,0 +1,46 @@
+"""The only place that turns an error into a response."""
+
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from proxy.errors import ConfigError, MethodNotAllowed, ProxyError, Unauthorized
+
+PROBLEM: Final = "application/problem+json"
+
+
+def problem(error: ProxyError, request_id: str | None = None) -> web.Response:
+    """Answer an error on the admin side.
+
+    Source: RFC 9457 (problem details); members `code`, `request_id` and `errors` are ours.
+    """
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if request_id is not None:
+        document["request_id"] = request_id
+    if isinstance(error, ConfigError) and error.faults:
+        document["errors"] = [
+            {"path": fault.path, "message": fault.message, "got": fault.got} for fault in error.faults
+        ]
+    headers = {"X-Request-Id": request_id} if request_id is not None else {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allow)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(body=orjson.dumps(document), status=error.status, content_type=PROBLEM, headers=headers)
+
+
+def plain_error(status: int, detail: str, code: str) -> web.Response:
+    """Answer what did not even become a request."""
+    body = orjson.dumps(
+        {"type": "about:blank", "title": code.replace("_", " "), "status": status, "detail": detail, "code": code}
+    )
+    response = web.Response(body=body, status=status, content_type=PROBLEM)
+    response.force_close()
+    return response

@@ -1,0 +1,149 @@
+"""aiohttp's low-level server with what it lacks: deadlines for slow senders, a cap on connections, errors in our shape."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from proxy.events import Events
+from proxy.server.answers import plain_error
+
+SWEEP_S: Final = 1.0
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class ServerProtocol(web.RequestHandler):
+    """One client connection.
+
+    Source: aiohttp 3.14.5 has no deadline for request headers, and answers parse errors with its own text and a
+        logged traceback.
+    """
+
+    __slots__ = ("_is_busy", "_waiting")
+
+    def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._waiting = waiting
+        self._is_busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock of the first request's headers."""
+        super().connection_made(transport)
+        self._waiting[self] = self._loop.time()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self._waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Start the clock of later requests' headers with their first byte."""
+        if not self._is_busy and self not in self._waiting:
+            self._waiting[self] = self._loop.time()
+        super().data_received(data)
+
+    def begin(self) -> None:
+        """A whole request head has been read."""
+        self._is_busy = True
+        self._waiting.pop(self, None)
+
+    def end(self) -> None:
+        """The request has been answered."""
+        self._is_busy = False
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what cannot be read as HTTP, without repeating any of it (it may hold a secret)."""
+        self.force_close_after_reply()
+        return plain_error(status, HTTPStatus(status).phrase, "invalid_http" if status == 400 else "internal_error")
+
+    def force_close_after_reply(self) -> None:
+        """Close once the current reply is out."""
+        self.keep_alive(False)
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Leave aiohttp's traceback unwritten: the event of the fault is written by who knows what happened."""
+
+
+class ConnectionServer(web.Server):
+    """Makes and counts connections.
+
+    Args:
+        header_timeout_s: asked at each sweep, so that it changes live.
+        max_connections: likewise.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        header_timeout_s: Callable[[], float],
+        max_connections: Callable[[], int],
+        keep_alive_s: float,
+        events: Events,
+    ) -> None:
+        super().__init__(handler, handler_cancellation=True)
+        self._header_timeout_s = header_timeout_s
+        self._max_connections = max_connections
+        self._keep_alive_s = keep_alive_s
+        self._events = events
+        self._waiting: dict[ServerProtocol, float] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.refused = 0
+
+    def __call__(self) -> ServerProtocol:
+        """Make the protocol of a new connection."""
+        if self._sweeper is None:
+            self._arm()
+        return ServerProtocol(
+            self,
+            self._waiting,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._keep_alive_s,
+            lingering_time=0,
+            auto_decompress=False,
+            access_log=None,
+            max_line_size=16 << 10,
+            max_field_size=16 << 10,
+        )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection in, or close it at once when there are too many."""
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._max_connections():
+            self.refused += 1
+            transport.abort()
+
+    def close(self) -> None:
+        """Stop the sweeper."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def _arm(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close the connections whose request head is overdue; the oldest come first."""
+        self._arm()
+        limit_s = self._header_timeout_s()
+        overdue_since_s = asyncio.get_running_loop().time() - limit_s
+        late = []
+        for protocol, since_s in self._waiting.items():
+            if since_s > overdue_since_s:
+                break
+            late.append(protocol)
+        for protocol in late:
+            self._waiting.pop(protocol, None)
+            protocol.force_close()
+        if late:
+            self._events.emit(
+                "WARN", "slow_headers", f"closed {len(late)} connections without a whole request in {limit_s:g} s"
+            )

@@ -1,0 +1,253 @@
+"""The data side: from a client's request to an exchange, and into the pipeline."""
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Final
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from proxy.errors import ClientError, MalformedBody, ProxyError, UnknownPath
+from proxy.exchange import Candidate, Exchange, Operation, Request
+from proxy.formats.base import Format
+from proxy.formats.json_body import parse_object
+from proxy.formats.registry import FORMATS
+from proxy.pipeline import Pipeline
+from proxy.reload import Generation
+from proxy.server.body import ClientUpload, admit, collect, next_part
+from proxy.server.client import ClientSink
+from proxy.server.guard import Guard
+from proxy.server.models import list_models
+from proxy.server.routes import RAW, Match, Routes
+
+WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+PEEK_BYTES: Final = 64 << 10
+"""How much of a multipart form is looked at for the field that names its model."""
+
+FORM_MODEL: Final = re.compile(rb'name="model"(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n')
+
+
+class RequestIds:
+    """Makes ids that no other process makes: a random beginning and a count."""
+
+    def __init__(self) -> None:
+        self._prefix = f"req_{secrets.token_hex(8)}"
+        self._numbers = count(1)
+
+    def next(self) -> str:
+        """Make the next id."""
+        return f"{self._prefix}{next(self._numbers):06x}"
+
+
+class DataSide:
+    """Handles requests of applications.
+
+    Args:
+        guard: asked at each request, because it changes with the settings.
+    """
+
+    def __init__(self, pipeline: Pipeline, guard: Callable[[], Guard], clock: Callable[[], float]) -> None:
+        self._pipeline = pipeline
+        self._guard = guard
+        self._clock = clock
+        self._ids = RequestIds()
+        self.routes = Routes(FORMATS.values())
+
+    async def handle(
+        self, request: web.BaseRequest, path: str, query: bytes, fields: dict[bytes, bytes]
+    ) -> web.StreamResponse:
+        """Answer one request of the data side."""
+        received_s = self._clock()
+        exchange, error = self._open(request, path, query, fields, received_s)
+        guard = self._guard()
+        sink = ClientSink(request, exchange, wire_of(exchange), self._clock, self._extra(exchange, guard, fields))
+        if error is None:
+            try:
+                await self._read(exchange, request, fields)
+            except ProxyError as raised:
+                error = raised
+        if error is not None:
+            exchange.error = error
+            await self._pipeline.refuse(exchange, sink, error)
+        elif exchange.request.operation.name in ("models", "model"):
+            list_models(self._pipeline.generation, exchange, sink)
+        else:
+            await self._pipeline.run(exchange, sink)
+        return sink.written
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(
+        self, request: web.BaseRequest, path: str, query: bytes, fields: dict[bytes, bytes], received_s: float
+    ) -> tuple[Exchange, ProxyError | None]:
+        """Make the exchange, with the error that ends it at once, if there is one."""
+        error: ProxyError | None = None
+        peer = peer_of(request)
+        try:
+            self._guard().check_data(peer, fields)
+            match = self.routes.find(request.method, path, query, fields)
+        except ProxyError as raised:
+            error = raised
+            match = Match(error_operation(path, fields))
+        upstream_path = path if match.upstream_path is None else match.upstream_path
+        inner = Request(
+            match.operation,
+            method=request.method,
+            path=upstream_path.encode("latin-1", "replace"),
+            query=query,
+            headers=request.raw_headers,
+            model=match.model,
+        )
+        request_id = fields.get(b"x-request-id")
+        trace_id = fields.get(b"x-trace-id")
+        exchange = Exchange(
+            inner,
+            id=request_id.decode() if request_id and WELL_FORMED_ID.fullmatch(request_id) else self._ids.next(),
+            received_s=received_s,
+            peer=peer,
+            caller=caller_key(fields, query),
+            trace_id=trace_id.decode() if trace_id and WELL_FORMED_ID.fullmatch(trace_id) else None,
+        )
+        if match.provider is not None and error is None:
+            try:
+                exchange.candidates = (self._provider(self._pipeline.generation, match.provider),)
+            except UnknownPath as raised:
+                error = raised
+        return exchange, error
+
+    @staticmethod
+    def _provider(generation: Generation, name: str) -> Candidate:
+        if name not in generation.endpoints:
+            known = ", ".join(generation.endpoints)
+            raise UnknownPath(f"there is no provider {ascii(name[:64])}; there are {known}")
+        return Candidate(name, None)
+
+    @staticmethod
+    def _extra(exchange: Exchange, guard: Guard, fields: dict[bytes, bytes]) -> bytes:
+        identity = exchange.id.encode("ascii")
+        extra = b"X-Request-Id: %b\r\n" % identity
+        if exchange.request.operation.format == "anthropic":
+            extra += b"request-id: %b\r\n" % identity
+        if b"origin" in fields and (origin := guard.allowed_origin(fields)) is not None:
+            extra += b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % origin
+        return extra
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, exchange: Exchange, request: web.BaseRequest, fields: dict[bytes, bytes]) -> None:
+        """Read of the body what the operation needs."""
+        server = self._pipeline.generation.settings.server
+        inner = exchange.request
+        operation = inner.operation
+        if not request.can_read_body and b"content-length" not in fields:
+            if operation.reads_body:
+                raise MalformedBody("the request has no body; this path needs a JSON object")
+            return
+        length = admit(request, fields, server.client_max_size)
+        if operation.reads_body or (operation.name == RAW and self._names_model(exchange, fields)):
+            inner.body = await collect(request.content, server.client_max_size, server.body_idle_timeout)
+            self._interpret(exchange)
+            return
+        first = b""
+        if exchange.candidates == () and b"multipart/form-data" in fields.get(b"content-type", b""):
+            first = await self._peek(request, server.body_idle_timeout)
+            if (found := FORM_MODEL.search(first)) is not None:
+                inner.model = found[1].decode("utf-8", "replace")
+        if request.content.is_eof() and not first:
+            inner.body = await collect(request.content, server.client_max_size, server.body_idle_timeout)
+        else:
+            inner.upload = ClientUpload(
+                request,
+                first=first,
+                length=length,
+                limit_bytes=server.client_max_size,
+                idle_s=server.body_idle_timeout,
+            )
+
+    @staticmethod
+    def _names_model(exchange: Exchange, fields: dict[bytes, bytes]) -> bool:
+        """On `/v1/…` paths without special handling a JSON body may name the model that chooses the provider."""
+        is_json = fields.get(b"content-type", b"").lower().startswith(b"application/json")
+        return not exchange.candidates and is_json
+
+    @staticmethod
+    async def _peek(request: web.BaseRequest, idle_s: float) -> bytes:
+        parts = b""
+        while len(parts) < PEEK_BYTES and not request.content.at_eof():
+            parts += await next_part(request.content, idle_s)
+        return parts
+
+    @staticmethod
+    def _interpret(exchange: Exchange) -> None:
+        inner = exchange.request
+        operation = inner.operation
+        if operation.name == RAW:
+            if inner.body:
+                document = parse_object(inner.body)
+                model = document.get("model")
+                if isinstance(model, str):
+                    inner.document, inner.model = document, model
+                inner.is_streaming = document.get("stream") is True
+            return
+        inner.document = parse_object(inner.body)
+        wire = FORMATS[operation.format]
+        inner.model, inner.is_streaming, inner.max_output_tokens = wire.interpret(
+            operation, inner.model, inner.document
+        )
+
+
+def peer_of(request: web.BaseRequest) -> str:
+    """Give the address of the TCP peer; empty for a Unix socket."""
+    peer = request.protocol.peername
+    return peer[0] if isinstance(peer, tuple) else ""
+
+
+def caller_key(fields: dict[bytes, bytes], query: bytes) -> str | None:
+    """Find the key a client shows, in any of the four places where SDKs put it."""
+    authorization = fields.get(b"authorization")
+    if authorization is not None:
+        scheme, _, value = authorization.partition(b" ")
+        if scheme.lower() == b"bearer" and value:
+            return value.strip().decode("latin-1")
+    value = fields.get(b"x-api-key") or fields.get(b"x-goog-api-key") or b""
+    if value:
+        return value.decode("latin-1")
+    if b"key=" in query:
+        for name, text in parse_qsl(query.decode("latin-1")):
+            if name == "key" and text:
+                return text
+    return None
+
+
+def wire_of(exchange: Exchange) -> Format:
+    """The format in which this client wants its errors."""
+    return FORMATS[exchange.request.operation.format]
+
+
+def error_operation(path: str, fields: Mapping[bytes, bytes]) -> Operation:
+    """Guess the format for an error about a path that stands for nothing."""
+    if b"anthropic-version" in fields or path.startswith("/v1/messages"):
+        name = "anthropic"
+    elif path.startswith(("/v1beta", "/v1alpha")):
+        name = "gemini"
+    elif path.startswith("/api/"):
+        name = "ollama"
+    else:
+        name = "openai" if path.startswith("/v1") else "native"
+    return Operation(name, "none", "GET", path, reads_body=False)
+
+
+def fields_of(request: web.BaseRequest) -> dict[bytes, bytes]:
+    """Index the headers by lower-case name; of repeated ones the last.
+
+    Raises:
+        ClientError: Host is repeated, so that two servers could read two hosts.
+    """
+    raw = request.raw_headers
+    fields = {name.lower(): value for name, value in raw}
+    if len(fields) != len(raw) and sum(name.lower() == b"host" for name, _ in raw) > 1:
+        raise ClientError("the Host header is repeated")
+    return fields

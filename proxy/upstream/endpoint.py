@@ -1,0 +1,176 @@
+"""One provider as it runs: its connections, its limit, and what was seen of it."""
+
+import time
+from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.errors import ProxyError
+from proxy.exchange import Attempt, JsonObject, Usage
+from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
+from proxy.providers.base import Provider
+from proxy.upstream.pool import Pool
+from proxy.upstream.slots import Slots
+
+WINDOW_S: Final = 300.0
+"""Rates and percentiles speak of the running window of this length and the one before it."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one window saw."""
+
+    calls: int = 0
+    failures: int = 0
+    latency: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failure; `at_s` is wall clock."""
+
+    at_s: float
+    code: str
+    message: str
+
+
+class UpstreamMetrics:
+    """What the registry holds about calls of providers."""
+
+    def __init__(self, registry: Registry) -> None:
+        labels = ("provider", "model", "outcome")
+        self.calls: Counter = registry.counter("upstream_requests_total", "Calls of providers, by outcome.", labels)
+        self.duration: Histogram = registry.histogram(
+            "upstream_duration_seconds", "Time from a call's start to the end of its response.", ("provider", "model")
+        )
+        self.first_token: Histogram = registry.histogram(
+            "time_to_first_token_seconds", "Time from the client's request to the first output.", ("provider", "model")
+        )
+        self.tokens: Counter = registry.counter(
+            "tokens_total", "Tokens as providers counted them, by type.", ("provider", "model", "type")
+        )
+
+
+class _ModelSeries:
+    """The series of one model at one provider, looked up once."""
+
+    __slots__ = ("duration", "first_token", "input_tokens", "ok", "output_tokens")
+
+    def __init__(self, metrics: UpstreamMetrics, provider: str, model: str) -> None:
+        self.ok: Value = metrics.calls.series(provider, model, "ok")
+        self.duration = metrics.duration.series(provider, model)
+        self.first_token = metrics.first_token.series(provider, model)
+        self.input_tokens = metrics.tokens.series(provider, model, "input")
+        self.output_tokens = metrics.tokens.series(provider, model, "output")
+
+
+class Endpoint:
+    """A provider with everything that lives as long as its configuration does.
+
+    Args:
+        pool: None for a provider that answers in this process.
+        slots: None without a limit.
+    """
+
+    def __init__(self, provider: Provider, pool: Pool | None, slots: Slots | None, metrics: UpstreamMetrics) -> None:
+        self.provider = provider
+        self.pool = pool
+        self.slots = slots
+        self.in_flight = 0
+        self.last_failure: Failure | None = None
+        self._metrics = metrics
+        self._series: dict[str, _ModelSeries] = {}
+        self._now = Seen()
+        self._before = Seen()
+        self._turn_at_s = 0.0
+
+    def record(self, attempt: Attempt, duration_s: float, now_s: float, error: ProxyError | None) -> None:
+        """Take note of how a call ended; a call that the client broke off counts as neither good nor bad."""
+        if now_s >= self._turn_at_s:
+            stale = now_s - self._turn_at_s >= WINDOW_S
+            self._before, self._now = (Seen() if stale else self._now), Seen()
+            self._turn_at_s = now_s + WINDOW_S
+        seen = self._now
+        seen.calls += 1
+        seen.latency.observe(duration_s)
+        series = self._of(attempt.model or "")
+        series.duration.observe(duration_s)
+        if error is None:
+            series.ok.value += 1
+            return
+        seen.failures += 1
+        self._metrics.calls.inc(self.provider.name, attempt.model or "", error.code)
+        self.last_failure = Failure(time.time(), error.code, error.message)
+
+    def record_cancelled(self, attempt: Attempt) -> None:
+        """Take note of a call whose client left."""
+        self._metrics.calls.inc(self.provider.name, attempt.model or "", "cancelled")
+
+    def record_usage(self, model: str | None, usage: Usage) -> None:
+        """Add the tokens of one exchange."""
+        series = self._of(model or "")
+        if usage.input_tokens is not None:
+            series.input_tokens.value += usage.input_tokens
+        if usage.output_tokens is not None:
+            series.output_tokens.value += usage.output_tokens
+        for kind, count in (
+            ("cache_read", usage.cache_read_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ):
+            if count:
+                self._metrics.tokens.inc(self.provider.name, model or "", kind, amount=count)
+
+    def record_first_token(self, model: str | None, time_s: float) -> None:
+        """Count the time to the first token of one stream."""
+        self._of(model or "").first_token.observe(time_s)
+
+    def recent(self) -> Seen:
+        """Sum up the running window and the one before it."""
+        both = Seen(self._now.calls + self._before.calls, self._now.failures + self._before.failures)
+        both.latency.counts = [
+            a + b for a, b in zip(self._now.latency.counts, self._before.latency.counts, strict=True)
+        ]
+        return both
+
+    def describe(self) -> JsonObject:
+        """Show the provider as `/providers/status` does; rates and percentiles are of the last 5 to 10 minutes."""
+        settings, recent, failure = self.provider.settings, self.recent(), self.last_failure
+        rate = recent.failures / recent.calls if recent.calls else 0.0
+        shown: JsonObject = {
+            "name": self.provider.name,
+            "type": settings.type,
+            "baseUrl": settings.base_url,
+            "models": list(settings.models),
+            "priority": settings.priority,
+            "weight": settings.weight,
+            "state": "unknown" if not recent.calls else "failing" if rate > 0.5 else "ok",
+            "inFlight": self.in_flight,
+            "queued": self.slots.waiting if self.slots is not None else 0,
+            "maxConcurrency": settings.max_concurrency,
+            "calls": recent.calls,
+            "errorRate": round(rate, 4),
+            "latencyMs": {
+                name: _ms(recent.latency.quantile(share)) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+            },
+            "lastError": None,
+        }
+        if failure is not None:
+            at = datetime.fromtimestamp(failure.at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            shown["lastError"] = {"code": failure.code, "message": failure.message, "at": at}
+        if self.pool is not None:
+            pool = self.pool
+            shown["connections"] = {"idle": pool.idle, "busy": pool.busy, "opened": pool.opened, "reused": pool.reused}
+        return shown
+
+    def _of(self, model: str) -> _ModelSeries:
+        series = self._series.get(model)
+        if series is None:
+            if len(self._series) >= 1000:
+                self._series.clear()
+            series = self._series[model] = _ModelSeries(self._metrics, self.provider.name, model)
+        return series
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

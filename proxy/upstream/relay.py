@@ -1,0 +1,302 @@
+"""Between a provider's response and the client: looks, holds back until the first real output, and passes bytes on."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from proxy.errors import UpstreamCut, UpstreamError, UpstreamRejected
+from proxy.exchange import ResponseHead, ResponseObserver, Sink, StreamFilter
+
+MAX_HELD_BYTES: Final = 64 << 10
+"""How much is held back: of a preamble, of a refused reply, of an event that has not ended."""
+
+SSE_BOUNDARIES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+LINE_BOUNDARIES: Final = (b"\n",)
+
+
+class FlowControl(Protocol):
+    """The part of an upstream connection that the relay needs."""
+
+    def pause_reading(self) -> None:
+        """Stop reading, because the client is behind."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once; no further call of the receiver."""
+        ...
+
+
+class Splitter(Protocol):
+    """Cuts a stream into whole events, terminators included."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the events they complete."""
+        ...
+
+
+class Filtering:
+    """A stream filter with the splitter that gives it whole events."""
+
+    __slots__ = ("_filter", "_splitter")
+
+    def __init__(self, stream_filter: StreamFilter, splitter: Splitter) -> None:
+        self._filter = stream_filter
+        self._splitter = splitter
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass on what the filter makes of the events that `data` completes."""
+        return b"".join([self._filter.event(event) for event in self._splitter.feed(data)])
+
+    def end(self) -> bytes:
+        """Pass on what the filter still held."""
+        return self._filter.end()
+
+
+@dataclass(slots=True)
+class Passage:
+    """How a response is let through to the client, decided from its head.
+
+    Args:
+        headers: end-to-end headers for the client, without framing.
+        observer: reads usage and completeness; None for responses nobody understands.
+        is_held: hold back until the observer has seen real output (streams) or the first body bytes are there.
+        boundaries: ends of an event; a partial event is held back, so that an error event can follow a cut.
+        filtering: plugins' filters for this stream.
+    """
+
+    headers: Iterable[tuple[bytes, bytes]]
+    observer: ResponseObserver | None = None
+    is_held: bool = False
+    boundaries: tuple[bytes, ...] = ()
+    filtering: Filtering | None = None
+
+
+class Relay:
+    """Receiver of one upstream response.
+
+    Bytes go to the sink inside the socket's own callback; the exchange's task sleeps until the response has ended
+    or the client falls behind.
+
+    Args:
+        sink: the client's side.
+        decide: told the head; None keeps the response from the client and collects up to 64 KiB of its body.
+    """
+
+    __slots__ = (
+        "_boundaries",
+        "_connection",
+        "_decide",
+        "_filtering",
+        "_held",
+        "_is_paused",
+        "_observer",
+        "_parts",
+        "_passage",
+        "_sink",
+        "_waiter",
+        "error",
+        "head",
+        "is_over",
+        "refused_body",
+    )
+
+    def __init__(self, sink: Sink, decide: Callable[[ResponseHead], Passage | None]) -> None:
+        self._sink = sink
+        self._decide = decide
+        self._passage: Passage | None = None
+        self._observer: ResponseObserver | None = None
+        self._boundaries: tuple[bytes, ...] = ()
+        self._filtering: Filtering | None = None
+        self._connection: FlowControl | None = None
+        self._parts: list[bytes] = []
+        self._held = b""
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self.is_over = False
+        """Nothing more comes from the provider."""
+        self.head: ResponseHead | None = None
+        self.error: UpstreamError | None = None
+        self.refused_body = b""
+
+    @property
+    def is_refused(self) -> bool:
+        """The response came and was kept from the client."""
+        return self.head is not None and self._passage is None
+
+    # -- called by the connection ---------------------------------------------------------------------------------
+
+    def on_head(self, head: ResponseHead) -> None:
+        """Take the head of the final response."""
+        self.head = head
+        passage = self._passage = self._decide(head)
+        if passage is not None:
+            self._observer = passage.observer
+            self._boundaries = passage.boundaries
+            self._filtering = passage.filtering
+
+    def on_data(self, data: bytes) -> None:
+        """Take body bytes; they are handed on once per socket read."""
+        self._parts.append(data)
+
+    def on_read(self) -> None:
+        """Hand on what one socket read brought."""
+        if self._passage is None:
+            self._collect()
+            return
+        try:
+            self._pass(self._take(), is_end=False)
+        except UpstreamError as error:
+            self._break_off(error)
+
+    def on_end(self) -> None:
+        """Take the end of the body, as HTTP frames it."""
+        self.is_over = True
+        if self._passage is None:
+            self._collect()
+        else:
+            try:
+                self._end()
+            except UpstreamError as error:
+                self.error = error
+        self._wake()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        """Take the news that nothing more will come; whole events that came before are still handed on."""
+        self.is_over = True
+        if self._parts and self._passage is not None:
+            try:
+                self._pass(self._take(), is_end=False)
+            except UpstreamError as inner:
+                error = inner
+        self.error = error
+        self._wake()
+
+    # -- called by the pipeline -----------------------------------------------------------------------------------
+
+    async def run(self, connection: FlowControl, write_timeout_s: float) -> None:
+        """Sleep until the response is over; drops the connection if the caller is cancelled.
+
+        Raises:
+            UpstreamError: the response broke off; `sink.is_started` tells whether the client has seen any of it.
+            ConnectionError: the client left or took nothing for `write_timeout_s`.
+        """
+        self._connection = connection
+        try:
+            while not self.is_over or self._is_paused:
+                if self._is_paused:
+                    await self._drain(write_timeout_s)
+                    continue
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        finally:
+            if not self.is_over:
+                connection.abort()
+        if self.error is not None:
+            raise self.error
+
+    async def _drain(self, write_timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(write_timeout_s):
+                await self._sink.drain()
+        except TimeoutError:
+            raise ConnectionResetError(f"the client took nothing for {write_timeout_s:g} s") from None
+        self._is_paused = False
+        if not self.is_over and self._connection is not None:
+            self._connection.resume_reading()
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        if data and self._observer is not None:
+            self._observer.feed(data)
+        return data
+
+    def _collect(self) -> None:
+        self.refused_body += self._take()
+        if len(self.refused_body) > MAX_HELD_BYTES and not self.is_over:
+            self.refused_body = self.refused_body[:MAX_HELD_BYTES]
+            self.is_over = True
+            if self._connection is not None:
+                self._connection.abort()
+            self._wake()
+
+    def _pass(self, data: bytes, *, is_end: bool) -> None:
+        """Hand body bytes on, as far as they may go yet."""
+        if self._filtering is not None:
+            data = self._filtering.feed(data)
+            if is_end:
+                data += self._filtering.end()
+        if self._held:
+            data, self._held = self._held + data, b""
+        sink = self._sink
+        if not sink.is_started:
+            if not is_end and self._must_wait(data):
+                self._held = data
+                return
+            self._start()
+        if self._boundaries and not is_end and not data.endswith(self._boundaries):
+            data = self._whole_events(data)
+        if not sink.write(data) and not self._is_paused:
+            self._is_paused = True
+            if not self.is_over and self._connection is not None:
+                self._connection.pause_reading()
+            self._wake()
+
+    def _break_off(self, error: UpstreamError) -> None:
+        self.is_over = True
+        self.error = error
+        if self._connection is not None:
+            self._connection.abort()
+        self._wake()
+
+    def _start(self) -> None:
+        head, passage = self.head, self._passage
+        if head is None or passage is None:
+            raise RuntimeError("a response is passed on only after its head")
+        length = None if self._filtering is not None else head.content_length
+        self._sink.start(head.status, passage.headers, length, head.has_body)
+
+    def _must_wait(self, data: bytes) -> bool:
+        passage = self._passage
+        if passage is None or not passage.is_held or len(data) > MAX_HELD_BYTES:
+            return False
+        if self._boundaries and self._observer is not None:
+            return not self._observer.has_output
+        return not data
+
+    def _whole_events(self, data: bytes) -> bytes:
+        """Split off the event that has not ended yet, unless it is larger than we hold."""
+        end = 0
+        for mark in self._boundaries:
+            if (position := data.rfind(mark)) >= 0:
+                end = max(end, position + len(mark))
+        if len(data) - end > MAX_HELD_BYTES:
+            return data
+        self._held = data[end:]
+        return data[:end]
+
+    def _end(self) -> None:
+        data, observer = self._take(), self._observer
+        if observer is not None:
+            observer.finish()
+            if self._boundaries and not observer.is_complete:
+                self._pass(data, is_end=False)
+                self.error = UpstreamCut("the stream ended without its end event")
+                return
+            if observer.error is not None and not self._sink.is_started:
+                self.error = UpstreamRejected(f"the stream began with an error: {observer.error}")
+                return
+        self._pass(data, is_end=True)
+        self._sink.finish()

@@ -1,0 +1,77 @@
+"""A sink that turns a provider's reply into the client's format on its way."""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from proxy.errors import ProxyError, UpstreamProtocol
+from proxy.exchange import Sink
+
+MAX_BODY_BYTES: Final = 32 << 20
+"""Largest whole reply that is translated."""
+
+
+class Translation(Protocol):
+    """Turns the bytes of one reply into another format; raises UpstreamError for what it cannot read."""
+
+    content_type: bytes
+    is_streaming: bool
+
+    def open(self) -> bytes:
+        """Return what a stream begins with."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Turn the next bytes of a stream."""
+        ...
+
+    def end(self, body: bytes) -> bytes:
+        """Return the rest of a stream, or the whole reply made from `body`."""
+        ...
+
+
+class TranslatedSink:
+    """Stands between the relay and the client's sink."""
+
+    def __init__(self, sink: Sink, translation: Translation) -> None:
+        self._sink = sink
+        self._translation = translation
+        self._body = bytearray()
+        self._status = 200
+        self.is_started = False
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
+        """Begin; the client's side begins with the first translated bytes."""
+        self.is_started = True
+        self._status = status
+        if self._translation.is_streaming:
+            self._start(None)
+            self._sink.write(self._translation.open())
+
+    def write(self, data: bytes) -> bool:
+        """Translate body bytes of a stream, or collect those of a whole reply."""
+        if self._translation.is_streaming:
+            translated = self._translation.feed(data)
+            return self._sink.write(translated) if translated else True
+        self._body += data
+        if len(self._body) > MAX_BODY_BYTES:
+            raise UpstreamProtocol(f"the reply is larger than {MAX_BODY_BYTES} bytes and cannot be translated")
+        return True
+
+    def finish(self) -> None:
+        """End the client's response."""
+        rest = self._translation.end(bytes(self._body))
+        if not self._sink.is_started:
+            self._start(len(rest))
+        self._sink.write(rest)
+        self._sink.finish()
+
+    def fail(self, error: ProxyError) -> None:
+        """Pass an error on."""
+        self._sink.fail(error)
+
+    async def drain(self) -> None:
+        """Wait for the client."""
+        await self._sink.drain()
+
+    def _start(self, length: int | None) -> None:
+        self._sink.start(self._status, ((b"Content-Type", self._translation.content_type),), length, True)
