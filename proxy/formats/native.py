@@ -51,7 +51,10 @@ class NativeFormat(Format):
     def write_request(self, chat: ChatRequest) -> tuple[str, JsonObject]:
         """Write a request."""
         document: JsonObject = {
-            "messages": [{"role": role, "content": text} for role, text in chat.messages],
+            "messages": [
+                {"role": role if role in native_request.ROLES else "user", "content": text}
+                for role, text in chat.messages
+            ],
             "system": chat.system,
             "model": chat.model,
             "maxTokens": chat.max_output_tokens,
