@@ -1,13 +1,16 @@
-"""The core's settings: every key with its type, bounds, default and meaning. Plugin sections are models of their own."""
+"""The core's settings: every key with type, bounds, default and meaning. A plugin's section is its own model."""
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from proxy.plugin import Section
 from proxy.values import Duration, Size, Timeout
 
-RESTART = {"live": False}
+RESTART: JsonDict = {"live": False}
 """Marks a key that takes effect only at the next start."""
 
 BUILT_IN_PLUGINS = ("debug", "balancer", "metrics")
@@ -15,6 +18,38 @@ BUILT_IN_PLUGINS = ("debug", "balancer", "metrics")
 ProviderType = Literal["openai", "anthropic", "gemini", "ollama", "http", "echo"]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+def check_url(url: str, what: str) -> str:
+    """Accept an http or https URL of a host.
+
+    Raises:
+        ValueError: anything that could hide where it leads; the URL itself is not repeated, it may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{what} is not a URL") from None
+    if parts.scheme not in ("http", "https") or "://" not in url:
+        raise ValueError(f"{what} must begin with http:// or https://")
+    if not parts.hostname or port == 0 or not _KEY.fullmatch(url) or "\\" in url:
+        raise ValueError(f"{what} has no valid host and port, or characters that no URL has")
+    if "?" in url or "#" in url:
+        raise ValueError(f"{what} must not have a query or a fragment")
+    return url
+
+
+def check_key(key: str) -> str:
+    """Accept a credential that can stand in a header; the message never repeats it."""
+    if not _KEY.fullmatch(key):
+        raise ValueError("a key is one line of visible ASCII characters without spaces")
+    return key
 
 
 class ServerSettings(Section):
@@ -101,7 +136,7 @@ class ProviderSettings(Section):
     )
     models: tuple[str, ...] = Field((), description='Model names it has; "*" and "?" are wildcards.')
     priority: int = Field(0, description="Lower is tried first.")
-    weight: float = Field(1.0, gt=0, description="Share among providers of the same priority.")
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Share among providers of the same priority.")
     enabled: bool = Field(True, description="Whether it is asked at all.")
     headers: dict[str, str] = Field(
         default_factory=dict, description="Headers added to every call, such as OpenAI-Organization."
@@ -120,13 +155,43 @@ class ProviderSettings(Section):
     max_response_header_size: Size = Field(64 << 10, gt=0, description="Largest response head, in bytes.")
     chunk_delay: Duration = Field(0.0, description="echo only: pause between two pieces of a stream.")
 
+    @field_validator("base_url")
+    @classmethod
+    def _base_url(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        if "@" in urlsplit(check_url(url, "a baseUrl")).netloc:
+            raise ValueError("a baseUrl must not hold a user name or password; use apiKey or headers")
+        return url
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None or not key.get_secret_value():
+            return None
+        check_key(key.get_secret_value())
+        return key
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError("a header name has letters, digits and '-' only")
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"the value of {name} has characters that no header may have")
+        return headers
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, proxy: str) -> str:
+        return proxy if proxy in ("env", "none") else check_url(proxy, "a proxy other than `env` and `none`")
+
     @model_validator(mode="after")
     def _complete(self) -> "ProviderSettings":
-        if self.type not in ("echo",) and not self.base_url:
+        if self.type != "echo" and not self.base_url:
             raise ValueError(f"a provider of type {self.type} needs a baseUrl")
-        if self.base_url and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"baseUrl must begin with http:// or https://, not {self.base_url.split(':')[0]!r}")
-        if self.api_key is not None and self.api_key_file is not None:
+        if self.api_key is not None and self.api_key_file:
             raise ValueError("apiKey and apiKeyFile are both set; keep one")
         return self
 
