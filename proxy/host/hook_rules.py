@@ -39,7 +39,7 @@ def hook_faults(plugin_class: type[Plugin[Any]]) -> Iterator[str]:  # Any: each 
             yield f"{plugin_class.__name__}: {fault}"
     if not has_faults:
         try:
-            plugins.register(plugin_class)
+            plugins.register(object.__new__(plugin_class), plugin_class.__name__)  # pluggy wants bound methods
         except pluggy.PluginValidationError as error:
             yield f"{plugin_class.__name__}: {' '.join(str(error).split())}"
 

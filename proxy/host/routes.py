@@ -4,12 +4,16 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from proxy.errors import ConfigError, Fault, Refused
 from proxy.host.containment import describe
 from proxy.host.dispatch import ask_routes
 from proxy.host.hooks import Hook
 from proxy.plugin import AdminRequest, AdminRoute
+
+HOST_PATHS: Final = ("/plugins", "/plugins/{}/enable", "/plugins/{}/disable")
+"""Paths of the host's own routes, their parameters without names."""
 
 
 class RouteTable:
@@ -29,7 +33,7 @@ class RouteTable:
         self.routes: list[AdminRoute] = []
         self._is_active = is_active
         faults: list[Fault] = []
-        owners: dict[str, str] = {}
+        owners = dict.fromkeys(HOST_PATHS, "the host")
         for name, hook in ((name, hook) for name, each in hooks.items() for hook in each):
             try:
                 wanted = ask_routes(hook)
