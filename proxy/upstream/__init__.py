@@ -1,0 +1,1 @@
+"""Bytes to providers and back: connections, their pools, concurrency slots and header rules."""

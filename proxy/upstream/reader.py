@@ -1,0 +1,212 @@
+"""Reads one response after another from a connection's bytes: framing by HTTP's rules, no I/O."""
+
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+
+from proxy.errors import UpstreamProtocol
+from proxy.exchange import ResponseHead
+from proxy.upstream.response import Receiver, ResponseParser, check_partial_head, parse_head
+
+MAX_INTERIM_RESPONSES: Final = 10
+
+NOTHING: Final = 0
+"""The bytes told the receiver nothing."""
+GOES_ON: Final = 1
+HEAD_CAME: Final = 2
+"""The head was among them, perhaps data too, and the body goes on."""
+ENDED: Final = 3
+
+_HEAD: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_UNTIL_CLOSE: Final = 3
+
+
+class ResponseReader:
+    """Tells a receiver head and data; the connection, which knows what they mean for the socket, tells the rest.
+
+    Args:
+        provider: name for messages.
+        header_limit: largest head, and largest run of chunk framing without data, in bytes.
+    """
+
+    __slots__ = (
+        "_feed",
+        "_interim",
+        "_is_head_request",
+        "_partial",
+        "_phase",
+        "_receiver",
+        "_response",
+        "_silent",
+        "header_limit",
+        "missing",
+        "provider",
+    )
+
+    def __init__(self, provider: str, header_limit: int) -> None:
+        self.provider = provider
+        self.header_limit = header_limit
+        self.missing = 0
+        """Body bytes that are still to come, where Content-Length tells."""
+        self._receiver: Receiver | None = None
+        self._phase = _HEAD
+        self._is_head_request = False
+        self._response: ResponseParser | None = None
+        self._feed: Callable[[bytes], None] | None = None
+        self._partial: bytearray | None = None
+        self._interim = 0
+        self._silent = 0
+
+    @property
+    def awaits_head(self) -> bool:
+        """The final head has not come yet."""
+        return self._phase == _HEAD
+
+    @property
+    def awaits_first_byte(self) -> bool:
+        """Nothing of the response has come, unless whole interim ones."""
+        return self._phase == _HEAD and self._partial is None
+
+    @property
+    def has_begun(self) -> bool:
+        """Something of a response has come."""
+        return self._phase != _HEAD or self._partial is not None or self._interim > 0
+
+    @property
+    def ends_by_close(self) -> bool:
+        """The body is complete when the connection is closed in order."""
+        return self._phase == _UNTIL_CLOSE
+
+    @property
+    def status(self) -> int:
+        """Of the response whose head came last."""
+        return 0 if self._response is None else self._response.status
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the provider lets another request follow."""
+        return self._response is not None and self._response.keeps_alive and self._phase != _UNTIL_CLOSE
+
+    def begin(self, receiver: Receiver, *, is_head_request: bool) -> None:
+        """Start on the next response."""
+        self._receiver = receiver
+        self._is_head_request = is_head_request
+        self._phase = _HEAD
+        self.missing = self._interim = 0
+        self._partial = self._response = self._feed = None
+
+    def stop(self) -> None:
+        """Call the receiver no more."""
+        self._receiver = self._feed = None
+        if self._response is not None:
+            self._response.receiver = None
+
+    def feed(self, data: bytes) -> int:
+        """Read on.
+
+        Returns:
+            NOTHING, GOES_ON, HEAD_CAME or ENDED. The receiver may have called `stop` meanwhile.
+        Raises:
+            UpstreamProtocol: this is no response that can be trusted, or bytes follow its end.
+        """
+        receiver = self._receiver
+        if receiver is None:
+            return NOTHING
+        phase = self._phase
+        if phase == _CHUNKED:
+            return self._feed_chunks(data)
+        if phase == _LENGTH:
+            missing = self.missing = self.missing - len(data)
+            if missing < 0:
+                raise self._refusal("bytes after the end of the response")
+            receiver.on_data(data)
+            return GOES_ON if missing else ENDED
+        if phase == _HEAD:
+            return self._feed_head(data, receiver)
+        receiver.on_data(data)
+        return GOES_ON
+
+    def _feed_head(self, data: bytes | bytearray, receiver: Receiver) -> int:
+        seen, partial = 0, self._partial
+        if partial is not None:
+            seen = len(partial)
+            partial += data
+            data = bytes(partial) if partial.find(b"\r\n\r\n", max(0, seen - 3)) >= 0 else partial
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end > self.header_limit or (end == 3 and len(data) >= self.header_limit):
+                raise self._refusal(f"response head is larger than {self.header_limit} bytes")
+            if end == 3:
+                check_partial_head(data, seen, self.provider)
+                self._partial = data if data is partial else bytearray(data)
+                return NOTHING
+            response, parser = parse_head(bytes(data[:end]), receiver, self.provider)
+            data = data[end:]
+            if response.status >= 200:
+                break
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise self._refusal(f"more than {MAX_INTERIM_RESPONSES} interim responses")
+            if not data:
+                self._partial = None
+                return NOTHING
+        self._partial = None
+        self._response = response
+        return self._begin_body(response, parser, bytes(data), receiver)
+
+    def _begin_body(
+        self, response: ResponseParser, parser: httptools.HttpResponseParser, data: bytes, receiver: Receiver
+    ) -> int:
+        """Go by the framing that the head gives (RFC 9112, 6.3)."""
+        status, length = response.status, response.length
+        has_body = not (self._is_head_request or status == 204 or status == 304)
+        if has_body and length is None:
+            self._phase = _CHUNKED if response.is_chunked else _UNTIL_CLOSE
+            self._silent = 0
+            self._feed = parser.feed_data if response.is_chunked else None
+            receiver.on_head(ResponseHead(status, response.headers, None, True))
+            if not data or self._receiver is None:
+                return HEAD_CAME
+            if response.is_chunked:
+                return ENDED if self._feed_chunks(data) == ENDED else HEAD_CAME
+            receiver.on_data(data)
+            return HEAD_CAME
+        missing = self.missing = (length if has_body and length is not None else 0) - len(data)
+        if missing < 0:
+            raise self._refusal("bytes after the end of the response")
+        self._phase = _LENGTH
+        receiver.on_head(ResponseHead(status, response.headers, length, has_body))
+        if data and self._receiver is not None:
+            receiver.on_data(data)
+        return HEAD_CAME if missing else ENDED
+
+    def _feed_chunks(self, data: bytes) -> int:
+        response, feed = self._response, self._feed
+        if response is None or feed is None:
+            return NOTHING
+        try:
+            feed(data)
+        except httptools.HttpParserCallbackError as exc:
+            raise exc.__context__ or exc from None  # not the provider's fault: the receiver raised
+        except httptools.HttpParserError as exc:
+            reason = "bytes after the end of the response" if response.is_complete else f"bad chunk: {exc}"
+            raise self._refusal(reason) from exc
+        if response.is_complete:
+            # The parser takes stray line ends for nothing; the true end is one empty line.
+            if response.fault or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r")):
+                raise self._refusal("bytes after the end of the response")
+            return ENDED
+        if response.took_body:
+            response.took_body = False
+            self._silent = 0
+            return GOES_ON
+        self._silent += len(data)
+        if self._silent > self.header_limit:
+            raise self._refusal(f"more than {self.header_limit} bytes of chunk framing or trailers without data")
+        return NOTHING
+
+    def _refusal(self, reason: str) -> UpstreamProtocol:
+        return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)
