@@ -1,0 +1,202 @@
+"""Which headers pass from client to provider and back, and how a request head is written; pure rules on raw bytes."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from proxy.errors import ClientError, UpstreamProtocol
+from proxy.exchange import RawHeaders
+
+HOP_BY_HOP: Final = frozenset(
+    (b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade", b"http2-settings")
+)
+"""RFC 9110, 7.6.1; names that begin with `proxy-` as well."""
+
+_FRAMING: Final = frozenset((b"host", b"content-length"))
+_CLIENT_ONLY: Final = frozenset(
+    (
+        b"authorization",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"cookie",
+        b"cookie2",
+        b"forwarded",
+        b"x-real-ip",
+        b"via",
+        b"expect",
+        b"accept-encoding",
+    )
+)
+_UPSTREAM_ONLY: Final = frozenset((b"alt-svc", b"strict-transport-security"))
+_COOKIES: Final = frozenset((b"set-cookie", b"set-cookie2"))
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_IN_TARGET: Final = bytes(range(0x21)) + b"\x7f"
+_CONTROLS: Final = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
+_KNOWN_NAMES: Final = 1024
+
+_PASS, _DROP, _CONNECTION, _BAD = range(4)
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class HeaderRules:
+    """Drops what must not pass in one direction; remembers its judgement of each name, so a header costs one lookup.
+
+    Args:
+        dropped: names in lower case.
+        prefixes: beginnings of names to be dropped.
+        catches_aliases: whether `_` counts as `-`, as it does for CGI-like servers, in deciding what to drop.
+    """
+
+    def __init__(self, dropped: Iterable[bytes], prefixes: Sequence[bytes], *, catches_aliases: bool) -> None:
+        self._dropped = frozenset(dropped)
+        self._prefixes = tuple(prefixes)
+        self._catches_aliases = catches_aliases
+        self._known: dict[bytes, int] = {}
+
+    def apply(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+        """Copy the headers that pass, in order.
+
+        Raises:
+            ValueError: a name is no token, or a value has a control character in it.
+        """
+        known = self._known
+        kept = []
+        listed = b""
+        for header in headers:
+            verdict = known.get(header[0])
+            if verdict is None:
+                verdict = self._judge(header[0])
+            if verdict == _PASS:
+                kept.append(header)
+            elif verdict == _CONNECTION:
+                listed += b"," + header[1]
+            elif verdict == _BAD:
+                raise ValueError(f"bad header name {header[0][:40]!r}")
+        values = b"".join([value for _, value in kept])
+        if len(values.translate(None, _CONTROLS)) != len(values):  # four times as fast as a regular expression
+            name = next(name for name, value in kept if value.translate(None, _CONTROLS) != value)
+            raise ValueError(f"control character in the value of header {name[:40]!r}")
+        return _without(kept, listed) if listed else kept
+
+    def _judge(self, name: bytes) -> int:
+        lower = name.lower()
+        if self._catches_aliases:
+            lower = lower.replace(b"_", b"-")
+        if not _TOKEN.fullmatch(name):
+            verdict = _BAD
+        elif lower == b"connection":
+            verdict = _CONNECTION
+        elif lower in self._dropped or lower.startswith(self._prefixes):
+            verdict = _DROP
+        else:
+            verdict = _PASS
+        if len(self._known) >= _KNOWN_NAMES:  # somebody makes names up
+            self._known.clear()
+        self._known[name] = verdict
+        return verdict
+
+
+def _without(headers: list[tuple[bytes, bytes]], listed: bytes) -> list[tuple[bytes, bytes]]:
+    """Drop what the Connection header lists, too."""
+    names = {name.strip(b" \t") for name in listed.lower().split(b",")} - HOP_BY_HOP - {b"", b"close"}
+    return [header for header in headers if header[0].lower() not in names] if names else headers
+
+
+class Headers:
+    """The rules of both directions.
+
+    Args:
+        own_names: further names in lower case that never reach a provider, such as the proxy's own key.
+    """
+
+    def __init__(self, own_names: Iterable[bytes] = ()) -> None:
+        self._request = HeaderRules(
+            HOP_BY_HOP | _FRAMING | _CLIENT_ONLY | set(own_names), (b"proxy-", b"x-forwarded-"), catches_aliases=True
+        )
+        response = HOP_BY_HOP | _UPSTREAM_ONLY | {b"content-length"}
+        self._response = HeaderRules(response, (b"proxy-",), catches_aliases=False)
+        self._response_without_cookies = HeaderRules(response | _COOKIES, (b"proxy-",), catches_aliases=False)
+
+    def request_headers(self, headers: RawHeaders, own: RawHeaders = ()) -> list[tuple[bytes, bytes]]:
+        """Choose what of a client's headers goes to a provider.
+
+        Args:
+            own: ours, added after the client's were chosen: nothing a client sends can remove them; a client's
+                header of the same name gives way.
+        Raises:
+            ClientError: a header that could become two.
+        """
+        try:
+            kept = self._request.apply(headers)
+        except ValueError as exc:
+            raise ClientError(str(exc)) from None
+        if own:
+            names = {name.lower() for name, _ in own}
+            kept = [header for header in kept if header[0].lower() not in names]
+            kept += own
+        return kept
+
+    def response_headers(self, headers: RawHeaders, *, with_cookies: bool = False) -> list[tuple[bytes, bytes]]:
+        """Choose what of a provider's headers goes to the client, without framing.
+
+        Args:
+            with_cookies: keep Set-Cookie: on raw paths, where it is the caller's own session.
+        Raises:
+            UpstreamProtocol: a header that could become two.
+        """
+        try:
+            return (self._response if with_cookies else self._response_without_cookies).apply(headers)
+        except ValueError as exc:
+            raise UpstreamProtocol(str(exc)) from None
+
+
+def strip_query_key(query: bytes) -> bytes:
+    """Remove `key=…` (Gemini's credential) from a query, however its name is escaped; the rest stays verbatim."""
+    if b"key" not in query and b"%" not in query:
+        return query
+    return b"&".join(
+        [part for part in query.split(b"&") if unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) != b"key"]
+    )
+
+
+def serialize_head(
+    method: bytes,
+    target: bytes,
+    host: bytes,
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    length: int | None = None,
+    is_chunked: bool = False,
+) -> bytes:
+    """Write a request head, its empty line included.
+
+    Args:
+        target: path and query as they go on the wire.
+        headers: without Host and framing.
+        length: of the body; None sends no Content-Length.
+        is_chunked: the body comes in chunks; then `length` is None.
+    Raises:
+        ClientError: something in it would break out of its line, so that the provider would read another request.
+    """
+    if len(target.translate(None, _NOT_IN_TARGET)) != len(target) or not target:
+        raise ClientError("space or control character in the path or query")
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, host)]
+    lines += [b"%b: %b" % header for header in headers]
+    if length is not None:
+        lines.append(b"Content-Length: %d" % length)
+    elif is_chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    count = len(lines) + 2
+    lines.append(b"\r\n")
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
+        raise ClientError("line end or NUL in the request head")
+    return head
+
+
+def frame_chunk(data: bytes) -> bytes:
+    """Frame body bytes as one chunk; empty data gives none, because an empty chunk is the last."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,0 +1,160 @@
+"""The connections to one provider: idle ones are kept for a while, the newest is used first."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from proxy.config.models import TimeoutSettings
+from proxy.errors import ConfigError
+from proxy.upstream.connection import Connection
+from proxy.upstream.dial import Dialer, Origin
+from proxy.upstream.tunnel import ForwardProxy
+
+
+class Pool:
+    """Gives out connections and takes them back; to be made and used on one loop.
+
+    Args:
+        provider: name for messages.
+        origin: scheme, host, port.
+        tls: how to check the provider's certificate; None for http.
+        server_name: asked for and checked instead of the host's name, if given.
+        proxy_url: an HTTP proxy to tunnel through, if any.
+        keep_alive_s: how long an idle connection is kept; 0 keeps none.
+        max_idle: idle connections at most.
+        header_limit: largest response head, in bytes.
+        clock: monotonic seconds; the loop's, unless a test has its own.
+    Raises:
+        ConfigError: the proxy's URL is none we can use.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        origin: Origin,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        proxy_url: str | None = None,
+        timeouts: TimeoutSettings,
+        keep_alive_s: float = 30.0,
+        max_idle: int = 100,
+        header_limit: int = 64 << 10,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if (origin.scheme == "https") != (tls is not None):
+            raise ConfigError(f"{provider}: https needs a TLS context, http must have none")
+        self.provider = provider
+        self.origin = origin
+        self.opened = 0
+        self.reused = 0
+        self._dialer = Dialer(
+            provider,
+            origin,
+            tls=tls,
+            server_name=server_name,
+            proxy=ForwardProxy.parse(proxy_url) if proxy_url else None,
+            connect_timeout_s=timeouts.connect,
+            header_limit=header_limit,
+        )
+        self._keep_alive_s = keep_alive_s
+        self._max_idle = max_idle
+        self._clock = clock
+        self._emptied: asyncio.Future[None] | None = None
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._keeps = keep_alive_s > 0 and max_idle > 0
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Connections in use."""
+        return len(self._open) - len(self._idle)
+
+    def take(self) -> Connection | None:
+        """Take the idle connection that was used last, or None."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.is_closed and self._now() - connection.idle_since_s < self._keep_alive_s:
+                self.reused += 1
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> Connection:
+        """Open a connection. Raises as `Dialer.dial` does."""
+        connection = await self._dialer.dial(self)
+        if not connection.is_closed:
+            self._open.add(connection)
+        self.opened += 1
+        return connection
+
+    async def lease(self, *, fresh: bool = False) -> Connection:
+        """Take an idle connection unless `fresh`, else open one. It comes back by itself when its exchange ends."""
+        connection = None if fresh else self.take()
+        return connection or await self.connect()
+
+    def close(self) -> None:
+        """Close idle connections now and busy ones when their exchange ends."""
+        self._keeps = False
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._dialer.close()
+
+    async def aclose(self, timeout_s: float = 1.0) -> None:
+        """Abort all connections, and wait until the loop has let go of them.
+
+        Whoever waits for a response on one of them is not told: end the exchanges first.
+        """
+        self.close()
+        for connection in self._open:
+            connection.abort()
+        if self._open:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._emptied,), timeout=timeout_s)
+
+    # -- called by connections -----------------------------------------------------------------------------------------
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request, if there is room."""
+        if not self._keeps or len(self._idle) >= self._max_idle:
+            connection.abort()
+            return
+        connection.idle_since_s = self._now()
+        self._idle.append(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._keep_alive_s, self._expire)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that is closed."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._emptied is not None and not self._open and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _expire(self) -> None:
+        """Close what has been idle too long; the oldest stands first."""
+        self._timer = None
+        now_s = self._now()
+        idle = self._idle
+        while idle and now_s - idle[0].idle_since_s >= self._keep_alive_s:
+            idle.pop(0).abort()
+        if idle:
+            delay_s = self._keep_alive_s - (now_s - idle[0].idle_since_s)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
+
+    def _now(self) -> float:
+        if self._clock is None:
+            self._clock = asyncio.get_running_loop().time
+        return self._clock()
