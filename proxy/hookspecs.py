@@ -14,7 +14,8 @@ hookspec = pluggy.HookspecMarker("proxy")
 async def startup() -> None:
     """Get ready: open files, start background work through `context.spawn`.
 
-    Called: once, before the first request, when the plugin is enabled; in the order of `plugins:`.
+    Called: once, before the first request, when the plugin is enabled; in the order of `plugins:`; within 30 s,
+        then it is cut. May be a plain function.
     Raises: anything ends the start with a message that names the plugin.
     Example: a cache loads its index.
     """

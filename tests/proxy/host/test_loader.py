@@ -1,8 +1,7 @@
 """Plugins are found by name, and everything wrong with one is said before any is made (E7 of the fault list)."""
 
 import importlib
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -25,21 +24,7 @@ class GoodPlugin(Plugin[GoodConfig]):
 """
 
 
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]  # a fixture that gives a function
-    """Write modules into a folder on the path; they are forgotten afterwards."""
-    monkeypatch.syspath_prepend(tmp_path)
-    known = set(sys.modules)
-
-    def write(path: str, text: str) -> None:
-        file = tmp_path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    yield write
-    for name in set(sys.modules) - known:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+Write = Callable[[str, str], None]
 
 
 def faults_of(*names: str) -> list[Fault]:
@@ -59,7 +44,7 @@ def test_built_in_plugins_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), [("hello_one.py", "hello_one"), ("my_plugins/hello.py", "my_plugins.hello")])
-def test_own_file_is_found_by_module_name(write, path: str, name: str) -> None:  # type: ignore[no-untyped-def]  # fixture
+def test_own_file_is_found_by_module_name(write: Write, path: str, name: str) -> None:
     write(path, GOOD)
 
     loaded = load([name])
@@ -69,7 +54,7 @@ def test_own_file_is_found_by_module_name(write, path: str, name: str) -> None: 
     assert issubclass(loaded[0].config_model, PluginConfig)
 
 
-def test_entry_point_is_found_by_name(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # fixture
+def test_entry_point_is_found_by_name(write: Write) -> None:
     write("third_party.py", GOOD)
     write("third_party-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: third_party\nVersion: 1.0\n")
     write(
@@ -120,7 +105,7 @@ def test_all_faults_are_listed_with_their_places() -> None:
         (GOOD.replace("def pre_request", "async def stream_filter"), "stream_filter is asynchronous"),
     ],
 )
-def test_unusable_file_is_refused_with_the_reason(write, text: str, message: str) -> None:  # type: ignore[no-untyped-def]  # fixture
+def test_unusable_file_is_refused_with_the_reason(write: Write, text: str, message: str) -> None:
     write("unusable.py", text)
 
     (fault,) = faults_of("balancer", "unusable")

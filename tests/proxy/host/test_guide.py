@@ -1,0 +1,49 @@
+"""The example of the plugin guide, taken from its text, does what the guide says."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+from ruamel.yaml import YAML
+
+from proxy.errors import Refused
+from proxy.events import Events
+from proxy.host.loader import config_models, load
+from proxy.host.manager import Machinery, PluginHost
+from proxy.metrics import Registry
+from tests.proxy.host.rig import make_exchange
+
+GUIDE = Path(__file__).parents[3] / "docs" / "plugins.md"
+
+
+def block(language: str) -> str:
+    """The first block of this language in the guide."""
+    found = re.search(rf"^```{language}\n(.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+async def test_example_is_found_configured_and_refuses(write: Callable[[str, str], None]) -> None:
+    write("my_plugins/hello.py", block("python"))
+    document: dict[str, Any] = YAML(typ="safe").load(block("yaml"))
+
+    loaded = load(document["plugins"])
+    sections = {name: model.model_validate(document.get(name, {})) for name, model in config_models(loaded).items()}
+    machinery = Machinery(time.monotonic, time.time, Registry(), Events(), logger)
+    host = PluginHost(loaded, sections, machinery)
+    exchange = make_exchange()
+    passed = await host.dispatch.run_pre_request(exchange)
+    exchange.request.model = "gpt-5-pro"
+    with pytest.raises(Refused) as refused:
+        await host.dispatch.run_pre_request(exchange)
+
+    assert passed is None
+    assert (refused.value.status, refused.value.code) == (403, "model_forbidden")
+
+
+def test_example_has_about_twenty_lines() -> None:
+    assert len([line for line in block("python").splitlines() if line.strip()]) <= 20
