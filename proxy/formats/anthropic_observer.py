@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from proxy.exchange import JsonObject, Usage
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line, total
-from proxy.formats.observing import EVENT_ENDS, Readings, StreamObserver
+from proxy.formats.observing import Readings, StreamObserver
 
 USAGE_COUNTS: Final = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
@@ -55,21 +55,9 @@ class MessagesObserver(StreamObserver):
         super().__init__()
         self._usage_fields: JsonObject = {}
 
-    def feed(self, data: bytes) -> None:
-        """Look at the next body bytes."""
-        if (
-            self._is_settled
-            and not self._held
-            and data.endswith(EVENT_ENDS)
-            and b"message_" not in data
-            and b'"error"' not in data
-        ):
-            return
-        self.take(data)
-
     def is_dull(self, data: bytes) -> bool:
         """Tell whether there are only content blocks and pings."""
-        return b"message_" not in data and b'"error"' not in data
+        return data.find(b"message_") < 0 and data.find(b'"error"') < 0
 
     def read_whole(self, document: JsonObject) -> Readings:
         """Read a reply that came as one JSON body."""

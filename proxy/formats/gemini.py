@@ -21,11 +21,11 @@ VERSIONS: Final = ("v1beta", "v1", "v1alpha")
 """The first is used for requests written here."""
 COLLECTIONS: Final = ("models", "tunedModels")
 METHODS: Final = (
-    ("chat", "generateContent", False),
-    ("chat_stream", "streamGenerateContent", True),
+    ("generate", "generateContent", False),
+    ("stream_generate", "streamGenerateContent", True),
     ("count_tokens", "countTokens", False),
-    ("embeddings", "embedContent", False),
-    ("batch_embeddings", "batchEmbedContents", False),
+    ("embed", "embedContent", False),
+    ("embed_batch", "batchEmbedContents", False),
 )
 OPERATIONS: Final = (
     *(
@@ -115,7 +115,7 @@ class GeminiFormat(Format):
 
     def write_request(self, chat: ChatRequest) -> tuple[str, JsonObject]:
         """Write a request; streaming is another operation, the model goes into `upstream_path`."""
-        return "chat_stream" if chat.is_streaming else "chat", gemini_content.write_content(chat)
+        return "stream_generate" if chat.is_streaming else "generate", gemini_content.write_content(chat)
 
     def read_reply(self, operation: Operation, body: bytes) -> Completion:
         """Read a whole reply."""
@@ -138,12 +138,12 @@ class GeminiFormat(Format):
         return gemini_content.GenerateReader()
 
     def _check_text(self, operation: Operation) -> None:
-        if operation.name not in ("chat", "chat_stream"):
+        if operation.name not in ("generate", "stream_generate"):
             raise TranslationUnsupported(f"{operation.path} is no conversation")
 
     def read_embedding_inputs(self, operation: Operation, document: JsonObject) -> list[str]:
         """Read `content`, or that of each of `requests`."""
-        if operation.name == "embeddings":
+        if operation.name == "embed":
             return [gemini_content.text_of(document.get("content"))]
         requests = map(as_object, as_list(document.get("requests")))
         return [gemini_content.text_of(request.get("content")) for request in requests]
@@ -159,7 +159,7 @@ class GeminiFormat(Format):
     ) -> bytes:
         """Write one `embedding`, or `embeddings` for the batch."""
         embeddings = [{"values": list(vector)} for vector in vectors]
-        if operation.name == "embeddings":
+        if operation.name == "embed":
             return dump({"embedding": embeddings[0] if embeddings else {"values": []}})
         return dump({"embeddings": embeddings})
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from proxy.exchange import JsonObject, Usage
 from proxy.formats.fields import as_count, as_list, as_object, as_text, known_usage, one_line, total
-from proxy.formats.observing import Readings, StreamObserver
+from proxy.formats.observing import EVENT_ENDS, TAIL_BYTES, Readings, StreamObserver, last_object
 
 MAX_CANDIDATES: Final = 1024
 """Candidates whose ends are told apart."""
@@ -55,20 +55,55 @@ def read_whole(document: JsonObject) -> Readings:
 class GenerateObserver(StreamObserver):
     """Watches events of `:streamGenerateContent`; complete when every candidate ended or the prompt was blocked.
 
-    Every event is parsed: each carries the usage so far, and there are few, of some twenty tokens each.
+    Every event tells the usage so far, so the newest is kept and read only when someone asks.
     """
 
-    __slots__ = ("_finished", "_seen")
+    __slots__ = ("_finished", "_latest", "_next_index", "_seen", "_usage")
     usage_key = "usageMetadata"
 
     def __init__(self) -> None:
+        self._latest = b""
+        self._usage: Usage | None = None
         super().__init__()
         self._seen: set[int] = set()
         self._finished: set[int] = set()
+        self._next_index = (b'"index":1', b'"index": 1')
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage so far."""
+        if self._latest:
+            self.observe_usage(last_object(self._latest[-TAIL_BYTES:], self.usage_key) or {})
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        self._usage = usage
+        self._latest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next body bytes."""
+        if self._is_settled and not self._held and data.endswith(EVENT_ENDS) and self.is_dull(data):
+            self.pass_over(data)
+            return
+        self.take(data)
+
+    def pass_over(self, data: bytes) -> None:
+        """Keep what may hold the newest usage."""
+        if data.find(b'"usageMetadata"') >= 0:
+            self._latest = data
 
     def is_dull(self, data: bytes) -> bool:
-        """No event is."""
-        return False
+        """Tell whether no event ends a candidate, begins another, or blocks the prompt."""
+        compact, spaced = self._next_index
+        return (
+            data.find(b'"finishReason"') < 0
+            and data.find(b'"error"') < 0
+            and data.find(b'"blockReason"') < 0
+            and data.find(b"[DONE]") < 0
+            and data.find(compact) < 0
+            and data.find(spaced) < 0
+        )
 
     def read_whole(self, document: JsonObject) -> Readings:
         """Read a reply that came as one JSON body, or one element of the array that it is without `alt=sse`."""
@@ -81,7 +116,7 @@ class GenerateObserver(StreamObserver):
 
     def observe_usage(self, usage: JsonObject) -> None:
         """Take in usage; the last one counts."""
-        self.usage = read_usage(usage) or self.usage
+        self.usage = read_usage(usage) or self._usage
 
     def observe(self, name: str | None, document: JsonObject) -> None:
         """Take in one event."""
@@ -91,7 +126,8 @@ class GenerateObserver(StreamObserver):
                 self.error = self.error or one_line(error)
             return
         self.served_model = as_text(document.get("modelVersion")) or self.served_model
-        self.observe_usage(as_object(document.get("usageMetadata")))
+        if "usageMetadata" in document:
+            self.observe_usage(as_object(document["usageMetadata"]))
         candidates = as_list(document.get("candidates"))
         for position, candidate in enumerate(candidates):
             self._observe_candidate(position, as_object(candidate))
@@ -101,12 +137,15 @@ class GenerateObserver(StreamObserver):
         self.is_complete = self.is_complete or is_blocked
         if candidates:
             self.is_complete = bool(self._seen) and self._seen <= self._finished
+        self._is_settled = self.has_output and not self._finished
 
     def _observe_candidate(self, position: int, candidate: JsonObject) -> None:
         index = as_count(candidate.get("index"))
         index = position if index is None else index
         if len(self._seen) < MAX_CANDIDATES:
             self._seen.add(index)
+            following = len(self._seen)
+            self._next_index = (b'"index":%d' % following, b'"index": %d' % following)
         if candidate.get("finishReason"):
             self.has_output = True
             if index in self._seen:

@@ -154,6 +154,9 @@ class StreamObserver(Observed, ABC):
     def observe_end_marker(self) -> None:
         """Take in `[DONE]`."""
 
+    def pass_over(self, data: bytes) -> None:
+        """Take note of dull events without parsing them."""
+
     def observe_usage(self, usage: JsonObject) -> None:
         """Take in the usage found at the end of an event too large to parse."""
 
@@ -220,6 +223,7 @@ class StreamObserver(Observed, ABC):
 
     def _observe_block(self, block: bytes) -> None:
         if self._is_settled and not self._headless and self.is_dull(block) and len(block) <= EVENT_LIMIT_BYTES:
+            self.pass_over(block)
             return
         for event in self._split(block):
             if self._headless or len(event) > EVENT_LIMIT_BYTES:
@@ -228,7 +232,9 @@ class StreamObserver(Observed, ABC):
                 usage = last_object(event[-TAIL_BYTES:], self.usage_key)
                 if usage is not None:
                     self.observe_usage(usage)
-            elif not (self._is_settled and self.is_dull(event)):
+            elif self._is_settled and self.is_dull(event):
+                self.pass_over(event)
+            else:
                 self._observe_event(event)
 
     def _observe_event(self, event: bytes) -> None:

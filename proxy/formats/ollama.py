@@ -16,8 +16,8 @@ from proxy.formats.ollama_observer import LinesObserver, read_whole
 OPERATIONS: Final = (
     Operation("ollama", "chat", "POST", "/api/chat", streams=True),
     Operation("ollama", "generate", "POST", "/api/generate", streams=True),
-    Operation("ollama", "embeddings", "POST", "/api/embed"),
-    Operation("ollama", "embedding", "POST", "/api/embeddings"),
+    Operation("ollama", "embed", "POST", "/api/embed"),
+    Operation("ollama", "embeddings", "POST", "/api/embeddings"),
     Operation("ollama", "model", "POST", "/api/show"),
     Operation("ollama", "models", "GET", "/api/tags", reads_body=False),
     Operation("ollama", "version", "GET", "/api/version", reads_body=False),
@@ -100,7 +100,7 @@ class OllamaFormat(Format):
 
     def read_embedding_inputs(self, operation: Operation, document: JsonObject) -> list[str]:
         """Read `input`, or `prompt` of the older operation."""
-        return as_strings(document.get("prompt" if operation.name == "embedding" else "input"))
+        return as_strings(document.get("prompt" if operation.name == "embeddings" else "input"))
 
     def write_embeddings(
         self,
@@ -112,7 +112,7 @@ class OllamaFormat(Format):
         document: JsonObject,
     ) -> bytes:
         """Write `embeddings`, or the one `embedding` of the older operation."""
-        if operation.name == "embedding":
+        if operation.name == "embeddings":
             return dump({"embedding": list(vectors[0]) if vectors else []})
         embeddings = [list(vector) for vector in vectors]
         return dump({"model": model, "embeddings": embeddings, "prompt_eval_count": usage.input_tokens or 0})

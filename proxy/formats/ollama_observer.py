@@ -29,7 +29,8 @@ class LinesObserver(StreamObserver):
 
     def is_dull(self, data: bytes) -> bool:
         """Tell whether no line is the last one or an error."""
-        return data.count(b'"done"') == data.count(b'"done":false') and b'"error"' not in data
+        ends = data.count(b'"done"') - data.count(b'"done":false')
+        return (ends == 0 or ends == data.count(b'"done": false')) and data.find(b'"error"') < 0
 
     def observe(self, name: str | None, document: JsonObject) -> None:
         """Take in one line."""

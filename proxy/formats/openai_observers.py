@@ -1,5 +1,6 @@
 """Watching OpenAI streams pass by: chat and legacy completions, and the responses API."""
 
+import re
 from typing import Final
 
 from proxy.exchange import JsonObject
@@ -9,6 +10,8 @@ from proxy.formats.openai_usage import read_usage, read_whole
 
 MAX_CHOICES: Final = 1024
 """Choices whose ends are told apart."""
+MAX_LESSONS: Final = 4
+TEXT_KEY: Final = re.compile(rb'"(?:content|text|reasoning_content|reasoning)": ?"')
 OUTPUT_KEYS: Final = ("content", "reasoning_content", "reasoning", "reasoning_details", "tool_calls", "refusal")
 OUTPUT_KEYS_RARE: Final = ("function_call", "audio", "annotations")
 RESPONSE_PREAMBLE: Final = frozenset(
@@ -25,41 +28,57 @@ RESPONSE_PREAMBLE: Final = frozenset(
 class ChatObserver(StreamObserver):
     """Watches chunks of `/chat/completions` and `/completions`; complete at `[DONE]` or when every choice ended."""
 
-    __slots__ = ("_finished", "_is_done", "_next_index", "_seen")
+    __slots__ = ("_finished", "_is_done", "_lessons", "_next_index", "_prefix", "_seen", "_suffix")
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._is_done = False
-        self._next_index = b'"index":1'
+        self._next_index = (b'"index":1', b'"index": 1')
+        self._prefix = b"\0"  # no event begins so
+        self._suffix = b""
+        self._lessons = MAX_LESSONS
 
     def feed(self, data: bytes) -> None:
-        """Look at the next body bytes. The usual chunk, one whole event of plain text, costs five searches."""
+        """Look at the next body bytes.
+
+        The chunks of a stream differ only in a short text without quotes: where all before and after it is as in an
+        earlier dull chunk, this one is dull too. That takes a third of the time of the searches in `is_dull`.
+        """
         if (
-            self._is_settled
+            data.startswith(self._prefix)
+            and data.endswith(self._suffix)
+            and data.find(b'"', len(self._prefix)) == len(data) - len(self._suffix)
             and not self._held
-            and data.endswith(EVENT_ENDS)
-            and data.count(b'finish_reason":null') == data.count(b'finish_reason"')
-            and b'"usage"' not in data
-            and b'"error"' not in data
-            and b"[DONE]" not in data
-            and self._next_index not in data
         ):
+            return
+        if self._is_settled and not self._held and data.endswith(EVENT_ENDS) and self.is_dull(data):
+            if self._lessons:
+                self._learn(data)
             return
         self.take(data)
 
+    def _learn(self, data: bytes) -> None:
+        """Note what surrounds the text; some servers vary more than that, so the tries are few."""
+        self._lessons -= 1
+        key = TEXT_KEY.search(data)
+        end = data.find(b'"', key.end()) if key else -1
+        if key and end > 0 and data[end - 1 : end] != b"\\" and data.find(b"\n\n") + 2 in (1, len(data)):
+            self._prefix, self._suffix = data[: key.end()], data[end:]
+
     def is_dull(self, data: bytes) -> bool:
-        """Tell whether nothing here ends a choice or tells usage; also knows the nulls that `feed` leaves to it."""
+        """Tell whether nothing here ends a choice, begins another, or tells usage."""
         reasons = data.count(b'finish_reason"')
-        usages = data.count(b'"usage"')
+        if reasons != data.count(b'finish_reason":null') and reasons != data.count(b'finish_reason": null'):
+            return False
+        if data.find(b'"usage"') >= 0:
+            usages = data.count(b'"usage"')
+            if usages != data.count(b'"usage":null') and usages != data.count(b'"usage": null'):
+                return False
+        compact, spaced = self._next_index
         return (
-            reasons == data.count(b'finish_reason":null') + data.count(b'finish_reason": null')
-            and usages == data.count(b'"usage":null') + data.count(b'"usage": null')
-            and b'"error"' not in data
-            and b"[DONE]" not in data
-            and self._next_index not in data
-            and self._next_index.replace(b":", b": ") not in data
+            data.find(b'"error"') < 0 and data.find(b"[DONE]") < 0 and data.find(compact) < 0 and data.find(spaced) < 0
         )
 
     def read_whole(self, document: JsonObject) -> Readings:
@@ -98,7 +117,8 @@ class ChatObserver(StreamObserver):
         index = position if index is None else index
         if len(self._seen) < MAX_CHOICES:
             self._seen.add(index)
-            self._next_index = b'"index":%d' % (len(self._seen))
+            following = len(self._seen)
+            self._next_index = (b'"index":%d' % following, b'"index": %d' % following)
         if choice.get("finish_reason"):
             self.has_output = True
             if index in self._seen:
@@ -115,7 +135,7 @@ class ResponsesObserver(StreamObserver):
 
     def is_dull(self, data: bytes) -> bool:
         """Tell whether no event carries the response object or an error."""
-        return b'"response"' not in data and b'"error"' not in data and b"[DONE]" not in data
+        return data.find(b'"response"') < 0 and data.find(b'"error"') < 0 and data.find(b"[DONE]") < 0
 
     def read_whole(self, document: JsonObject) -> Readings:
         """Read a reply that came as one JSON body."""

@@ -97,8 +97,10 @@ def parse_event(event: bytes) -> tuple[str | None, bytes]:
         Its name, None if it has none, and its data: several `data:` lines joined with line feeds, empty if it has
         none (a comment, say).
     """
-    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
-        return None, event[6:].rstrip(b"\n")
+    if event.startswith(b"data: ") and b"\r" not in event:
+        line = event.rstrip(b"\n")
+        if b"\n" not in line:
+            return None, line[6:]
     name = None
     data: list[bytes] = []
     for line in event.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
