@@ -5,23 +5,20 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from proxy.config.models import Settings
 from proxy.plugin import PluginConfig
+from proxy.redaction import is_secret_name
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of the document: `("models", "fast", 0)`."""
 
 Annotation = Any  # Any: a type as pydantic keeps it, from a class to a union or an Annotated
 
-SECRET_NAME = re.compile(
-    r"authorization|api_?key|token|secret|password|passwd|cookie|credential|private_?key", re.IGNORECASE
-)
-"""Finds names, with `-` read as `_`, whose value is secret in free-form mappings such as `headers`."""
+_USERINFO = re.compile(r"://[^/\s]{1,1000}@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,9 @@ class Shape:
         """Tell whether a value must not be shown, by its type, by its name, or because it is a URL with a password."""
         if _has_secret_type(self.at(path)):
             return True
-        if len(path) > 1 and model_of(self.at(path[:-1])) is None and _is_secret_name(path[-1]):
+        if len(path) > 1 and model_of(self.at(path[:-1])) is None and is_secret_name(str(path[-1])):
             return True
-        return isinstance(value, str) and _has_userinfo(value)
+        return isinstance(value, str) and _USERINFO.search(value) is not None
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -106,16 +103,3 @@ def _has_secret_type(annotation: Annotation | None) -> bool:
         part is SecretStr or any(_has_secret_type(each) for each in get_args(part) if get_origin(part) is not None)
         for part in members(annotation)
     )
-
-
-def _is_secret_name(key: str | int) -> bool:
-    return isinstance(key, str) and SECRET_NAME.search(key.replace("-", "_")) is not None
-
-
-def _has_userinfo(text: str) -> bool:
-    if "://" not in text or "@" not in text:
-        return False
-    try:
-        return "@" in urlsplit(text.strip()).netloc
-    except ValueError:
-        return True
