@@ -6,7 +6,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -49,8 +49,7 @@ class Connection(asyncio.Protocol):
         self._is_ours = False  # whether the end of the connection is our doing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the type checker)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
