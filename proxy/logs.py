@@ -239,7 +239,7 @@ def _dump(value: object) -> bytes:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    return "\\n" if match[0] == "\n" else f"\\u{ord(match[0]):04x}"
 
 
 def _for_json(value: Any) -> Any:  # Any: JSON

@@ -1,22 +1,22 @@
 """What no single key can tell: whether the core's settings fit together."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from proxy.config.credentials import read_key_file
 from proxy.config.document import dotted, read_regular_file
 from proxy.config.environment import is_loopback
 from proxy.config.faults import nearest, show
 from proxy.config.models import ProviderSettings, Settings
-from proxy.config.shape import Path
+from proxy.config.shape import KeyPath
 from proxy.errors import ConfigError, Fault
 
-Found = Iterator[tuple[Path, Fault]]
+Found = Iterator[tuple[KeyPath, Fault]]
 
 MAX_CA_FILE_BYTES = 16 << 20
 
 
-def check_settings(settings: Settings, host: str | None = None) -> list[tuple[Path, Fault]]:
+def check_settings(settings: Settings, host: str | None = None) -> list[tuple[KeyPath, Fault]]:
     """Find everything in valid settings that contradicts something else or the machine.
 
     Args:
@@ -29,7 +29,7 @@ def check_settings(settings: Settings, host: str | None = None) -> list[tuple[Pa
     return found
 
 
-def _fault(path: Path, message: str, got: object = None) -> tuple[Path, Fault]:
+def _fault(path: KeyPath, message: str, got: object = None) -> tuple[KeyPath, Fault]:
     return path, Fault(dotted(path), message, got)
 
 
@@ -38,7 +38,7 @@ def _aliases(settings: Settings) -> Found:
         if not targets:
             yield _fault(("models", alias), "has no target: name at least one provider/model")
         for position, target in enumerate(targets):
-            path: Path = ("models", alias, position)
+            path: KeyPath = ("models", alias, position)
             provider, slash, model = target.partition("/")
             if provider in settings.providers and slash and model:
                 continue
@@ -59,21 +59,21 @@ def _exposure(settings: Settings, host: str) -> Found:
 
 
 def _files(name: str, provider: ProviderSettings) -> Found:
-    path: Path = ("providers", name)
+    path: KeyPath = ("providers", name)
     if provider.api_key_file:
         yield from _try((*path, "apiKeyFile"), read_key_file, provider.api_key_file)
     if provider.tls.ca_file:
         yield from _try((*path, "tls", "caFile"), _read_ca_file, provider.tls.ca_file)
 
 
-def _try(path: Path, read: Callable[[FilePath], object], file: str) -> Found:
+def _try(path: KeyPath, read: Callable[[Path], object], file: str) -> Found:
     try:
-        read(FilePath(file))
+        read(Path(file))
     except ConfigError as error:
         yield _fault(path, error.message, file)
 
 
-def _read_ca_file(file: FilePath) -> None:
+def _read_ca_file(file: Path) -> None:
     try:
         read_regular_file(file, MAX_CA_FILE_BYTES)
     except OSError as error:

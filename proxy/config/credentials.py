@@ -1,6 +1,6 @@
 """A provider's key, from the document or from a mounted file."""
 
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from proxy.config.document import read_regular_file
 from proxy.config.models import ProviderSettings, check_key
@@ -19,10 +19,10 @@ def credential(provider: ProviderSettings) -> str | None:
     """
     if provider.api_key is not None:
         return provider.api_key.get_secret_value()
-    return read_key_file(FilePath(provider.api_key_file)) if provider.api_key_file else None
+    return read_key_file(Path(provider.api_key_file)) if provider.api_key_file else None
 
 
-def read_key_file(path: FilePath) -> str:
+def read_key_file(path: Path) -> str:
     """Read a key: one line of visible ASCII in a regular file, or a link to one as container platforms mount it.
 
     Raises:

@@ -5,14 +5,14 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from proxy.config.shape import Path
+from proxy.config.shape import KeyPath
 from proxy.errors import ConfigError, Fault
 
 MAX_FILE_BYTES = 1 << 20
@@ -32,7 +32,7 @@ _WORDS: dict[str, bool | None] = {
 }
 
 
-def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """Read a file.
 
     Args:
@@ -45,7 +45,7 @@ def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
     return parse_yaml(_read_text(path), str(path))
 
 
-def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]:
+def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """Do as `read_yaml`, with text at hand; `source` names it in messages."""
     try:
         root = YAML(typ="safe", pure=True).compose(text)
@@ -78,7 +78,7 @@ def _fault_line(source: str, fault: Fault) -> str:
     return f"{where}: {fault.path}: {fault.message}" if fault.path else f"{where}: {fault.message}"
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Write a path as messages show it: `providers.openai.baseUrl`, control characters escaped."""
     return ".".join(printable(str(part)) for part in path)
 
@@ -89,7 +89,7 @@ def printable(text: str, limit: int = 80) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _read_text(path: FilePath) -> str:
+def _read_text(path: Path) -> str:
     try:
         data = read_regular_file(path, MAX_FILE_BYTES)
     except OSError as error:
@@ -103,7 +103,7 @@ def _read_text(path: FilePath) -> str:
         raise error_of(str(path), [Fault("", "is not UTF-8 text", None, line)]) from None
 
 
-def read_regular_file(path: FilePath, limit_bytes: int) -> bytes:
+def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     """Read a whole file, never a device or a pipe, which could be endless or block.
 
     Raises:
@@ -142,11 +142,11 @@ class _Reader:
     """Builds plain values from YAML nodes; what it cannot take it notes as a fault and goes on."""
 
     def __init__(self) -> None:
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.faults: list[Fault] = []
         self._left = MAX_VALUES
 
-    def mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+    def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, child in self._pairs(node, path):
             where = (*path, key)
@@ -154,7 +154,7 @@ class _Reader:
                 values[key] = value
         return values
 
-    def value(self, node: Node, path: Path) -> Any:  # Any: JSON of whatever shape
+    def value(self, node: Node, path: KeyPath) -> Any:  # Any: JSON of whatever shape
         self._left -= 1
         if self._left < 0 or len(path) > MAX_DEPTH:
             if self._left == -1 or len(path) == MAX_DEPTH + 1:
@@ -171,7 +171,7 @@ class _Reader:
             return [self.value(item, (*path, position)) for position, item in enumerate(node.value)]
         return self._scalar(node, path)
 
-    def _pairs(self, node: MappingNode, path: Path) -> Iterator[tuple[str, Node]]:
+    def _pairs(self, node: MappingNode, path: KeyPath) -> Iterator[tuple[str, Node]]:
         first: dict[str, int] = {}
         for key_node, child in node.value:
             if self._left < 0:
@@ -188,13 +188,13 @@ class _Reader:
                 first[key] = self.lines[(*path, key)] = line
                 yield key, child
 
-    def _has_tag(self, node: Node, path: Path, name: str) -> bool:
+    def _has_tag(self, node: Node, path: KeyPath, name: str) -> bool:
         if node.tag == _CORE + name:
             return True
         self._fault(node, path, f"the tag {printable(str(node.tag))} is not supported")
         return False
 
-    def _scalar(self, node: Node, path: Path) -> str | int | float | bool | None:
+    def _scalar(self, node: Node, path: KeyPath) -> str | int | float | bool | None:
         text = str(node.value)
         if node.tag not in _SCALARS:
             self._fault(node, path, f"the tag {printable(str(node.tag))} is not supported")
@@ -207,7 +207,7 @@ class _Reader:
             self._fault(node, path, str(error))
             return None
 
-    def _fault(self, node: Node, path: Path, message: str) -> None:
+    def _fault(self, node: Node, path: KeyPath, message: str) -> None:
         self.faults.append(Fault(dotted(path), message, None, _line(node)))
 
 

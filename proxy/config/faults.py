@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from proxy.config.document import dotted, printable
-from proxy.config.shape import Path, Shape
+from proxy.config.shape import KeyPath, Shape
 from proxy.errors import Fault
 
 Words = Callable[[str, Mapping[str, Any]], str]  # Any: pydantic's context, numbers and text
@@ -56,7 +56,7 @@ _WORDS: Mapping[str, Words] = {
 }
 
 
-def faults_of(errors: Iterable[ErrorDetails], shape: Shape, prefix: Path = ()) -> list[tuple[Path, Fault]]:
+def faults_of(errors: Iterable[ErrorDetails], shape: Shape, prefix: KeyPath = ()) -> list[tuple[KeyPath, Fault]]:
     """Translate a validation error.
 
     Args:
@@ -68,7 +68,7 @@ def faults_of(errors: Iterable[ErrorDetails], shape: Shape, prefix: Path = ()) -
     return [_fault(error, shape, prefix) for error in errors]
 
 
-def _fault(error: ErrorDetails, shape: Shape, prefix: Path) -> tuple[Path, Fault]:
+def _fault(error: ErrorDetails, shape: Shape, prefix: KeyPath) -> tuple[KeyPath, Fault]:
     path = (*prefix, *error["loc"])
     if path and path[-1] == "[key]":
         path = path[:-1]
@@ -92,7 +92,7 @@ def _fault(error: ErrorDetails, shape: Shape, prefix: Path) -> tuple[Path, Fault
     return path, Fault(dotted(path), printable(message, 300), None if secret else _scalar(value))
 
 
-def unknown_key(path: Path, shape: Shape, what: str = "is not a known key") -> Fault:
+def unknown_key(path: KeyPath, shape: Shape, what: str = "is not a known key") -> Fault:
     """Name the nearest known key, if one is near."""
     near = nearest(str(path[-1]), shape.keys_at(path[:-1]))
     hint = f" (did you mean {near}?)" if near else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from proxy.config.document import dotted, error_of, read_yaml
 from proxy.config.expand import expand
 from proxy.config.faults import faults_of, show, unknown_key
 from proxy.config.models import BUILT_IN_PLUGINS, Settings
-from proxy.config.shape import Path, Shape, fields_of, members
+from proxy.config.shape import KeyPath, Shape, fields_of, members
 from proxy.errors import Fault
 from proxy.plugin import PluginConfig
 
@@ -35,8 +35,8 @@ class Document:
     source: str
     raw: dict[str, Any]  # Any: JSON
     values: dict[str, Any]  # Any: JSON
-    lines: Mapping[Path, int]
-    faults: tuple[tuple[Path, Fault], ...] = ()
+    lines: Mapping[KeyPath, int]
+    faults: tuple[tuple[KeyPath, Fault], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Loaded:
 
 
 def load(
-    path: FilePath,
+    path: Path,
     environ: Mapping[str, str],
     sections: Mapping[str, type[PluginConfig]],
     *,
@@ -64,7 +64,7 @@ def load(
     return validate(read(path, environ), sections, host=host)
 
 
-def read(path: FilePath, environ: Mapping[str, str]) -> Document:
+def read(path: Path, environ: Mapping[str, str]) -> Document:
     """Read a file and replace its references.
 
     Raises:
@@ -79,10 +79,10 @@ def document_of(
     environ: Mapping[str, str],
     *,
     source: str,
-    lines: Mapping[Path, int] | None = None,
+    lines: Mapping[KeyPath, int] | None = None,
 ) -> Document:
     """Make a document of JSON values at hand, such as a candidate sent by an operator."""
-    faults: list[tuple[Path, Fault]] = []
+    faults: list[tuple[KeyPath, Fault]] = []
     values = _expand(raw, environ, (), faults)
     return Document(source, raw, values, lines or {}, tuple(faults))
 
@@ -130,7 +130,9 @@ def validate(document: Document, sections: Mapping[str, type[PluginConfig]], *, 
     return Loaded(document, settings, built, shape)
 
 
-def _expand(value: Any, environ: Mapping[str, str], path: Path, faults: list[tuple[Path, Fault]]) -> Any:  # Any: JSON
+def _expand(
+    value: Any, environ: Mapping[str, str], path: KeyPath, faults: list[tuple[KeyPath, Fault]]
+) -> Any:  # Any: JSON
     if isinstance(value, dict):
         return {key: _expand(item, environ, (*path, key), faults) for key, item in value.items()}
     if isinstance(value, list):
@@ -144,7 +146,7 @@ def _expand(value: Any, environ: Mapping[str, str], path: Path, faults: list[tup
 
 
 def _build(
-    model: type[Model], value: object, shape: Shape, path: Path, found: list[tuple[Path, Fault]]
+    model: type[Model], value: object, shape: Shape, path: KeyPath, found: list[tuple[KeyPath, Fault]]
 ) -> Model | None:
     try:
         return model.model_validate(value)
@@ -153,7 +155,7 @@ def _build(
         return None
 
 
-def _unknown_sections(document: Document, shape: Shape) -> Iterator[tuple[Path, Fault]]:
+def _unknown_sections(document: Document, shape: Shape) -> Iterator[tuple[KeyPath, Fault]]:
     known = set(shape.keys())
     not_loaded = {to_camel(name): name for name in BUILT_IN_PLUGINS}
     for key in document.values:
@@ -166,7 +168,7 @@ def _unknown_sections(document: Document, shape: Shape) -> Iterator[tuple[Path, 
             yield (key,), unknown_key((key,), shape, "is not a known key or the section of a loaded plugin")
 
 
-def _flags_for_numbers(value: object, shape: Shape, path: Path = ()) -> Iterator[tuple[Path, Fault]]:
+def _flags_for_numbers(value: object, shape: Shape, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Fault]]:
     """Find true and false where a number belongs: pydantic would read them as 1 and 0."""
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -177,15 +179,15 @@ def _flags_for_numbers(value: object, shape: Shape, path: Path = ()) -> Iterator
             yield path, Fault(dotted(path), f"{show(value)} is not a number", value)
 
 
-def _without_repeats(found: list[tuple[Path, Fault]], document: Document) -> list[Fault]:
+def _without_repeats(found: list[tuple[KeyPath, Fault]], document: Document) -> list[Fault]:
     """Keep the first fault of each place: a reference that has no value is not also a wrong value."""
-    first: dict[Path, Fault] = {}
+    first: dict[KeyPath, Fault] = {}
     for path, fault in found:
         first.setdefault(path, fault)
     return [_with_line(path, fault, document) for path, fault in first.items()]
 
 
-def _with_line(path: Path, fault: Fault, document: Document) -> Fault:
+def _with_line(path: KeyPath, fault: Fault, document: Document) -> Fault:
     """Add the line of a fault's place, or of what it is missing from."""
     while path and path not in document.lines:
         path = path[:-1]

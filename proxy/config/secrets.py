@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from proxy.config.credentials import credential
 from proxy.config.expand import Reference, parts
 from proxy.config.loader import Loaded
-from proxy.config.shape import Path, Shape
+from proxy.config.shape import KeyPath, Shape
 
 SCHEMES = ("Bearer ", "Basic ")
 """What may stand before a reference and still tell nothing."""
@@ -18,10 +18,10 @@ class SecretStore:
     """Which id stands for which secret, in memory, for as long as the process lives."""
 
     def __init__(self) -> None:
-        self._ids: dict[tuple[Path, str], str] = {}
+        self._ids: dict[tuple[KeyPath, str], str] = {}
         self._texts: dict[str, str] = {}
 
-    def id_of(self, path: Path, text: str) -> str:
+    def id_of(self, path: KeyPath, text: str) -> str:
         """Give the id of a secret at a place, the same at each call; it is random and tells nothing of the secret."""
         if (path, text) not in self._ids:
             new = secrets.token_hex(8)
@@ -45,7 +45,7 @@ def redact(document: Mapping[str, Any], shape: Shape, store: SecretStore) -> dic
     return {key: _redact(value, (key,), shape, store) for key, value in document.items()}
 
 
-def _redact(value: Any, path: Path, shape: Shape, store: SecretStore) -> Any:  # Any: JSON
+def _redact(value: Any, path: KeyPath, shape: Shape, store: SecretStore) -> Any:  # Any: JSON
     if isinstance(value, dict):
         return {key: _redact(item, (*path, key), shape, store) for key, item in value.items()}
     if isinstance(value, list):
@@ -80,7 +80,7 @@ def secret_values(loaded: Loaded) -> set[str]:
     return found - {""}
 
 
-def _secret_texts(value: object, path: Path, shape: Shape) -> Iterator[str]:
+def _secret_texts(value: object, path: KeyPath, shape: Shape) -> Iterator[str]:
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _secret_texts(item, (*path, key), shape)

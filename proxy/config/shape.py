@@ -13,7 +13,7 @@ from proxy.config.models import Settings
 from proxy.plugin import PluginConfig
 from proxy.redaction import is_secret_name
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the document: `("models", "fast", 0)`."""
 
 Annotation = Any  # Any: a type as pydantic keeps it, from a class to a union or an Annotated
@@ -31,7 +31,7 @@ class Shape:
         """List what may stand at the top level."""
         return [*fields_of(Settings), *self.sections]
 
-    def at(self, path: Path) -> Annotation | None:
+    def at(self, path: KeyPath) -> Annotation | None:
         """Give the type of a place, None where the models know nothing of it."""
         if not path:
             return None
@@ -41,14 +41,14 @@ class Shape:
             found = child(found, key)
         return found
 
-    def keys_at(self, path: Path) -> list[str]:
+    def keys_at(self, path: KeyPath) -> list[str]:
         """List the keys that the models know at a place; empty where any are allowed or none."""
         if not path:
             return self.keys()
         model = model_of(self.at(path))
         return list(fields_of(model)) if model else []
 
-    def is_secret(self, path: Path, value: object = None) -> bool:
+    def is_secret(self, path: KeyPath, value: object = None) -> bool:
         """Tell whether a value must not be shown, by its type, by its name, or because it is a URL with a password."""
         if _has_secret_type(self.at(path)):
             return True
