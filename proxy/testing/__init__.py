@@ -1,7 +1,8 @@
-"""For tests of ours and of plugin authors: a fake provider, a raw client, the proxy as a process."""
+"""For tests of ours and of plugin authors: a fake provider, the proxy in this process or its own, a raw client."""
 
 from proxy.testing.answers import Answer, ToolCall
 from proxy.testing.fake_provider import FakeProvider
+from proxy.testing.harness import ChatReply, ProxyHarness
 from proxy.testing.proxy_process import ProxyProcess
 from proxy.testing.raw_client import CutOff, RawClient, RawResponse, encode_request
 from proxy.testing.requests import EarlyClose, SeenRequest
@@ -9,12 +10,14 @@ from proxy.testing.steps import Cut, Faults, Pause, Stall, Step
 
 __all__ = [
     "Answer",
+    "ChatReply",
     "Cut",
     "CutOff",
     "EarlyClose",
     "FakeProvider",
     "Faults",
     "Pause",
+    "ProxyHarness",
     "ProxyProcess",
     "RawClient",
     "RawResponse",

@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self
 
 from proxy.events import Events
+from proxy.exchange import JsonObject
 from proxy.tasks import Tasks
 from proxy.testing.answers import Answer, Script
 from proxy.testing.connection import Connection
+from proxy.testing.endpoints import Format
 from proxy.testing.requests import EarlyClose, SeenRequest
 from proxy.testing.responding import refusal, refuse, respond
 from proxy.testing.steps import CutKind, Step
@@ -69,6 +71,15 @@ class FakeProvider(Script):
     def url(self) -> str:
         """Where it listens, without a path; OpenAI's SDK wants `/v1` after it."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def provider(
+        self,
+        format: Format = "openai",
+        **settings: Any,  # Any: whatever the configuration takes
+    ) -> JsonObject:
+        """Describe this server as an entry of `providers:`, for all models unless `models` says otherwise."""
+        base_url = f"{self.url}/v1" if format == "openai" else self.url
+        return {"type": format, "baseUrl": base_url, "models": ["*"], "apiKey": self._api_key or "sk-fake", **settings}
 
     @property
     def requests_seen(self) -> int:

@@ -12,7 +12,17 @@ import pytest
 from google import genai
 
 from proxy.exchange import Usage
-from proxy.testing import Cut, CutOff, FakeProvider, Faults, Pause, RawClient, encode_request
+from proxy.testing import (
+    Cut,
+    CutOff,
+    FakeProvider,
+    Faults,
+    Pause,
+    ProxyHarness,
+    ProxyProcess,
+    RawClient,
+    encode_request,
+)
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Capital of France?"}]}
 STREAM_BODY = b'{"model":"m","messages":[],"stream":true}'
@@ -334,3 +344,43 @@ async def test_idle_connections_can_be_closed(upstream: FakeProvider) -> None:
 
         assert await raw.read_until_closed() == b""
     assert upstream.early_closes == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_harness_asks_through_the_proxy(upstream: FakeProvider, stream: bool) -> None:
+    upstream.reply("Paris is it")
+
+    async with ProxyHarness(upstream) as proxy:
+        await proxy.start(max_concurrency=3)
+        reply = await proxy.chat("Capital of France?", stream=stream)
+
+    assert (reply.status, reply.text) == (200, "Paris is it")
+    assert upstream.requests_seen == 1
+    assert upstream.last_request.header("authorization") == "Bearer sk-fake"
+
+
+async def test_harness_without_an_upstream_has_echo() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start()
+        health = await proxy.request("GET", "/health")
+
+    assert health.status == 200
+
+
+async def test_process_starts_answers_and_ends(upstream: FakeProvider) -> None:
+    async with ProxyProcess({"providers": {"fake": upstream.provider()}}) as proxy:
+        async with RawClient(proxy.url) as raw:
+            reply = await raw.request("POST", "/v1/chat/completions", CHAT_BODY)
+        used_s, memory_bytes = proxy.cpu_s(), proxy.rss_bytes()
+
+        code = await proxy.terminate()
+
+    assert (reply.status, code) == (200, 0)
+    assert used_s > 0
+    assert memory_bytes > 10 << 20
+
+
+async def test_process_that_does_not_start_says_why() -> None:
+    with pytest.raises(RuntimeError, match="noSuchKey"):
+        async with ProxyProcess({"noSuchKey": 1}):
+            pass

@@ -1,0 +1,132 @@
+"""The proxy in the test's own process and event loop, on a real socket, with its configuration as keyword arguments."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from pydantic.alias_generators import to_camel
+
+from proxy.app import App, prepare
+from proxy.config.loader import document_of
+from proxy.events import Events
+from proxy.exchange import JsonObject
+from proxy.testing.fake_provider import FakeProvider
+from proxy.testing.raw_client import RawClient, RawResponse
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back for a chat completion; `text` is empty where there was none."""
+
+    text: str
+    response: RawResponse
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
+
+    def header(self, name: str) -> str | None:
+        """Find the first header of this name, in any case."""
+        return self.response.header(name)
+
+
+class ProxyHarness:
+    """Starts the proxy with what a test configures, and asks it.
+
+    Args:
+        upstream: where all models go unless `start` is given `providers`; without it there is only echo.
+        environ: what `${NAME}` in the configuration sees.
+    """
+
+    def __init__(self, upstream: FakeProvider | None = None, *, environ: Mapping[str, str] | None = None) -> None:
+        self._upstream = upstream
+        self._environ = dict(environ or {})
+        self._folder = tempfile.TemporaryDirectory(prefix="switchyard-test-")
+        self._app: App | None = None
+        self.events = Events()
+        """What the proxy reports; `events.recent()` lists it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def app(self) -> App:
+        """The running proxy."""
+        if self._app is None:
+            raise RuntimeError("the proxy has not been started")
+        return self._app
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.app.url
+
+    async def start(self, **sections: Any) -> None:  # Any: the configuration, of whatever shape
+        """Start it on a free port.
+
+        Args:
+            sections: top-level keys, as `cache={"enabled": True}`, `max_concurrency=3`; inner keys in camelCase.
+        Raises:
+            ConfigError: the configuration is not valid.
+        """
+        config: JsonObject = {to_camel(key): value for key, value in sections.items()}
+        config["state"] = {"dir": str(Path(self._folder.name) / "state"), **config.get("state", {})}
+        if self._upstream is not None:
+            config.setdefault("providers", {"fake": self._upstream.provider()})
+        document = document_of(config, self._environ, source="test")
+        app = App(prepare(document, self._environ), port=0, events=self.events)
+        await app.start()
+        self._app = app
+
+    async def close(self) -> None:
+        """Stop it and remove its state."""
+        app, self._app = self._app, None
+        if app is not None:
+            await app.stop()
+        self._folder.cleanup()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | JsonObject | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> RawResponse:
+        """Send a request on a connection of its own and read the whole response."""
+        content = orjson.dumps(body) if isinstance(body, dict) else body
+        async with RawClient(self.url) as client:
+            return await client.request(method, path, content, headers)
+
+    async def chat(
+        self,
+        prompt: str,
+        *,
+        model: str = "fake-model",
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,  # Any: whatever the API takes
+    ) -> ChatReply:
+        """Ask for a chat completion in OpenAI's format; `stream=True` gives the joined text too."""
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], **fields}
+        response = await self.request("POST", "/v1/chat/completions", body, headers)
+        text = _streamed_text(response) if fields.get("stream") else _whole_text(response)
+        return ChatReply(text, response)
+
+
+def _whole_text(response: RawResponse) -> str:
+    if response.status != 200:
+        return ""
+    document: JsonObject = orjson.loads(response.body)
+    return document["choices"][0]["message"]["content"] or ""
+
+
+def _streamed_text(response: RawResponse) -> str:
+    lines = (line.removeprefix(b"data: ") for line in response.body.split(b"\n") if line.startswith(b"data: {"))
+    deltas = (choice["delta"] for line in lines for choice in orjson.loads(line).get("choices", []))
+    return "".join(delta.get("content") or "" for delta in deltas)
