@@ -113,7 +113,7 @@ async def _growth(server: Server, held: bytes, streams: int) -> int:
         # One stream first: what it loads and allocates once is not the price of each.
         for number in range(streams + 1):
             client = await stack.enter_async_context(RawClient(server.url))
-            await client.send(encode_request("POST", PATH, held, host="bench"))
+            await client.send(encode_request("POST", PATH, held, host="127.0.0.1"))
             response = await client.read_head()
             if response.status != 200 or not await client.read_part(response):
                 raise BenchError(f"an idle stream begins with {response.status}")

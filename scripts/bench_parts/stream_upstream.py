@@ -2,7 +2,7 @@
 
 Streams are spread over as many slots as the pace has milliseconds; each millisecond one slot writes, so that events
 of different streams arrive spread out, and each event of a stream by itself. A request whose body contains
-`"hold"` gets one event and then silence. Run as `python stream_upstream.py PORT EVENTS PACE_MS`.
+`"hold"` gets the first text and then silence. Run as `python stream_upstream.py PORT EVENTS PACE_MS`.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Stream(asyncio.Protocol):
         self._next = 0
         self._transport.write(HEAD)
         if is_held:
-            self._transport.write(self._pacer.events[0])
+            self._transport.write(b"".join(self._pacer.events[:2]))
         else:
             self._pacer.join(self)
 
