@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
@@ -11,9 +12,11 @@ import uvloop
 from proxy import __version__
 from proxy.app import App, Prepared, prepare_file
 from proxy.config.environment import read_environment
+from proxy.config.secrets import secret_values
 from proxy.errors import ConfigError
 from proxy.events import Events
 from proxy.logs import setup
+from proxy.redaction import Redactor
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h."""
@@ -68,10 +71,22 @@ Try:
 """
 
 
+def spare_garbage_collector() -> None:
+    """Leave what lives as long as the process out of collections, and collect more rarely.
+
+    An exchange makes some thirty containers that die by reference count; looking through them every 700 allocations
+    cost 7 of 74 µs a request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 async def run(prepared: Prepared, host: str | None, port_number: int | None, events: Events) -> int:
     """Run one proxy until it is told to stop; returns the exit code."""
     app = App(prepared, host=host, port=port_number, events=events)
     await app.start()
+    spare_garbage_collector()
     print(greeting(app), flush=True)
     return await app.serve()
 
@@ -82,7 +97,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     events = Events()
     try:
         prepared = prepare_file(options.config, read_environment(), options.host)
-        setup(prepared.loaded.settings.log, events)
+        setup(prepared.loaded.settings.log, events, redactor=Redactor(secret_values(prepared.loaded)))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             sys.exit(runner.run(run(prepared, options.host, options.port, events)))
     except ConfigError as error:

@@ -121,6 +121,9 @@ class Try:
                 if upload is not None:
                     raise
                 connection = await pool.connect()
+            except BaseException:
+                self._take_usage()
+                raise
         self._conclude(relay)
 
     # -- the call ------------------------------------------------------------------------------------------------
@@ -242,17 +245,15 @@ class Try:
 
     def _conclude(self, relay: Relay) -> None:
         """Take over what the response said of itself, or raise for one that was kept from the client."""
-        exchange = self._exchange
         if relay.is_refused and relay.head is not None:
             raise self._refusal(relay.head, relay.refused_body)
-        if self._observer is not None:
-            exchange.usage = self._observer.usage
-            exchange.served_model = self._observer.served_model
+        self._take_usage()
 
-    def take_usage(self) -> None:
-        """Take over the usage seen so far of a response that did not end well."""
+    def _take_usage(self) -> None:
+        """Take over what the response said of itself, also where it did not end well."""
         if self._observer is not None:
             self._exchange.usage = self._observer.usage
+            self._exchange.served_model = self._observer.served_model
 
     def _refusal(self, head: ResponseHead, body: bytes) -> UpstreamError:
         name, status = self._provider.name, head.status

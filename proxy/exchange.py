@@ -281,40 +281,37 @@ class StreamFilter(Protocol):
 
 
 class Exchange:
-    """One client request with all that follows from it. Times are seconds of the monotonic clock."""
+    """One client request with all that follows from it. Times are seconds of the monotonic clock.
 
-    __slots__ = (
-        "attempts",
-        "bytes_out",
-        "caller",
-        "candidates",
-        "duration_s",
-        "error",
-        "id",
-        "is_cached",
-        "notes",
-        "peer",
-        "provider",
-        "received_s",
-        "request",
-        "revision",
-        "served_model",
-        "status",
-        "time_to_first_token_s",
-        "trace_id",
-        "usage",
-    )
+    What most exchanges never set is an attribute of the class, so that making one is cheap.
+    """
+
+    trace_id: str
+    revision: int = 0
+    candidates: Sequence[Candidate] = ()
+    provider: str | None = None
+    """Who answered; None for a plugin's own answer."""
+    served_model: str | None = None
+    status: int | None = None
+    """Sent to the client; 499 when it left first."""
+    error: ProxyError | None = None
+    usage: Usage | None = None
+    is_cached: bool = False
+    bytes_out: int = 0
+    time_to_first_token_s: float | None = None
+    """Until the first body bytes were sent."""
+    duration_s: float | None = None
 
     def __init__(
         self,
         request: Request,
         *,
-        id: str,  # noqa: A002 (the field's standard term)
+        id: str,  # the field's standard term
         received_s: float,
         peer: str = "",
         caller: str | None = None,
         trace_id: str | None = None,
-        revision: int = 0,
+        named_provider: str | None = None,
     ) -> None:
         self.request = request
         self.id = id
@@ -325,18 +322,7 @@ class Exchange:
         """Address of the TCP peer."""
         self.caller = caller
         """The key the client showed, in clear: for credentials and partitions only, never to be logged or kept."""
-        self.revision = revision
-        self.candidates: Sequence[Candidate] = ()
+        self.named_provider = named_provider
+        """The provider that `/proxy/{provider}/…` names."""
         self.attempts: list[Attempt] = []
-        self.provider: str | None = None
-        """Who answered; None for a plugin's own answer."""
-        self.served_model: str | None = None
-        self.status: int | None = None
-        """Sent to the client; 499 when it left first."""
-        self.error: ProxyError | None = None
-        self.usage: Usage | None = None
-        self.is_cached = False
-        self.bytes_out = 0
-        self.time_to_first_token_s: float | None = None
-        self.duration_s: float | None = None
         self.notes: dict[str, Any] = {}  # Any: private to each plugin, under its own name

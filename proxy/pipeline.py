@@ -1,14 +1,14 @@
 """One exchange's journey: hooks, candidates, attempts, and the note of how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from proxy.attempt import Try
-from proxy.errors import ClientError, Overloaded, ProxyError, UpstreamAuth, UpstreamError
+from proxy.errors import ClientError, Overloaded, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
 from proxy.events import Events
-from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink
+from proxy.exchange import Attempt, Candidate, Exchange, Operation, Reply, Sink
 from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
 from proxy.providers.base import LocalProvider, RemoteProvider
@@ -22,6 +22,8 @@ CLIENT_LEFT: Final = 499
 
 TRANSLATIONS: Final = {"native": frozenset({"openai", "anthropic", "gemini", "ollama"})}
 """Formats a path of the first can be translated to."""
+
+MAX_KNOWN_SERIES: Final = 1000
 
 NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -57,7 +59,7 @@ class Pipeline:
         self._durations = metrics.histogram(
             "request_duration_seconds", "Time from a request's head to its last byte.", ("route",)
         )
-        self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
+        self._series: dict[tuple[Operation, str, int], tuple[Value, Distribution]] = {}
         metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
         metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
 
@@ -92,7 +94,9 @@ class Pipeline:
             if has_slot:
                 self.slots.release()
             self.in_flight -= 1
-            await self._end(generation, dispatch, exchange)
+            self._note(generation, exchange)
+            if dispatch.post_response:
+                await dispatch.run_post_response(exchange)
 
     async def refuse(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """End an exchange that could not even begin, with the error the client is told."""
@@ -101,7 +105,9 @@ class Pipeline:
         try:
             self._fail(exchange, sink, error)
         finally:
-            await self._end(generation, generation.host.dispatch, exchange)
+            self._note(generation, exchange)
+            if (dispatch := generation.host.dispatch).post_response:
+                await dispatch.run_post_response(exchange)
 
     # -- the way in ----------------------------------------------------------------------------------------------
 
@@ -111,7 +117,7 @@ class Pipeline:
             if reply is not None:
                 await self._deliver(generation, exchange, sink, reply)
                 return
-        candidates = exchange.candidates or self._find(generation, exchange)
+        candidates = self._find(generation, exchange)
         if len(candidates) > 1:
             candidates = dispatch.select(exchange, candidates)
             if not generation.settings.enable_fallback_providers or exchange.request.upload is not None:
@@ -136,6 +142,11 @@ class Pipeline:
     def _find(self, generation: Generation, exchange: Exchange) -> Sequence[Candidate]:
         request = exchange.request
         format_name = request.operation.format
+        if exchange.named_provider is not None:
+            if exchange.named_provider not in generation.endpoints:
+                known = ", ".join(generation.endpoints)
+                raise UnknownPath(f"there is no provider {exchange.named_provider[:64]!a}; there are {known}")
+            return (Candidate(exchange.named_provider, None),)
         if request.model is None:
             return generation.candidates.default(format_name)
         return generation.candidates.find(request.model, format_name, TRANSLATIONS.get(format_name, NOTHING))
@@ -180,11 +191,9 @@ class Pipeline:
             if is_cancelled:
                 endpoint.record_cancelled(attempt)
             else:
-                if failure is None and attempt.status is not None and attempt.status >= 500:
-                    failure = UpstreamError(f"status {attempt.status}")
                 endpoint.record(attempt, attempt.duration_s, now_s, failure)
 
-    async def _ask(
+    def _ask(
         self,
         generation: Generation,
         dispatch: Dispatch,
@@ -193,7 +202,7 @@ class Pipeline:
         candidate: Candidate,
         endpoint: Endpoint,
         is_last: bool,
-    ) -> None:
+    ) -> Awaitable[None]:
         provider = endpoint.provider
         if isinstance(provider, RemoteProvider) and endpoint.pool is not None:
             key = exchange.caller
@@ -202,13 +211,10 @@ class Pipeline:
             one = Try(
                 generation, exchange, sink, candidate, provider, dispatch=dispatch, client_key=key, is_last=is_last
             )
-            try:
-                await one.run(endpoint.pool, self._tasks)
-            except BaseException:
-                one.take_usage()
-                raise
-        elif isinstance(provider, LocalProvider):
-            await self._deliver(generation, exchange, sink, provider.answer(exchange))
+            return one.run(endpoint.pool, self._tasks)
+        if isinstance(provider, LocalProvider):
+            return self._deliver(generation, exchange, sink, provider.answer(exchange))
+        raise RuntimeError(f"{provider.name} is neither local nor remote")
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
@@ -261,17 +267,17 @@ class Pipeline:
             )
         sink.fail(error)
 
-    async def _end(self, generation: Generation, dispatch: Dispatch, exchange: Exchange) -> None:
-        """Count the exchange and tell the plugins, exactly once."""
+    def _note(self, generation: Generation, exchange: Exchange) -> None:
+        """Count how an exchange ended."""
         duration_s = exchange.duration_s = self._clock() - exchange.received_s
         operation, method = exchange.request.operation, exchange.request.method
         status = exchange.status or CLIENT_LEFT
-        key = (operation.format, operation.name, method, status)
+        key = (operation, method, status)
         series = self._series.get(key)
         if series is None:
             route = f"{operation.format}.{operation.name}"
             series = (self._requests.series(route, method, str(status)), self._durations.series(route))
-            if len(self._series) < 1000:
+            if len(self._series) < MAX_KNOWN_SERIES:
                 self._series[key] = series
         series[0].value += 1
         series[1].observe(duration_s)
@@ -281,5 +287,3 @@ class Pipeline:
             endpoint.record_usage(model, exchange.usage)
             if exchange.request.is_streaming and exchange.time_to_first_token_s is not None:
                 endpoint.record_first_token(model, exchange.time_to_first_token_s)
-        if dispatch.post_response:
-            await dispatch.run_post_response(exchange)

@@ -8,9 +8,7 @@ from proxy.providers.echo import EchoProvider
 from proxy.providers.vendors import remote_provider
 
 
-def make_providers(
-    settings: Settings, credential: Callable[[ProviderSettings], str | None]
-) -> dict[str, Provider]:
+def make_providers(settings: Settings, credential: Callable[[ProviderSettings], str | None]) -> dict[str, Provider]:
     """Make every enabled provider.
 
     Args:

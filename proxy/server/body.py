@@ -31,10 +31,15 @@ def admit(request: web.BaseRequest, fields: dict[bytes, bytes], limit_bytes: int
     """
     length = declared_length(fields)
     if length is not None and length > limit_bytes:
-        raise BodyTooLarge(f"the body is {length} bytes, the limit (server.clientMaxSize) is {limit_bytes}")
+        raise too_large(length, limit_bytes)
     if fields.get(b"expect", b"").lower() == b"100-continue" and request.transport is not None:
         request.transport.write(CONTINUE)
     return length
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> BodyTooLarge:
+    """Make the error for a body of a known size."""
+    return BodyTooLarge(f"the body is {size_bytes} bytes, the limit (server.clientMaxSize) is {limit_bytes}")
 
 
 async def next_part(content: StreamReader, idle_s: float) -> bytes:

@@ -22,12 +22,13 @@ class ServerProtocol(web.RequestHandler):
         logged traceback.
     """
 
-    __slots__ = ("_is_busy", "_waiting")
+    __slots__ = ("_is_busy", "_is_held", "_waiting")
 
     def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._waiting = waiting
         self._is_busy = False
+        self._is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the first request's headers."""
@@ -44,6 +45,23 @@ class ServerProtocol(web.RequestHandler):
         if not self._is_busy and self not in self._waiting:
             self._waiting[self] = self._loop.time()
         super().data_received(data)
+
+    def pause_reading(self) -> None:
+        """Stop reading: the body is ahead of who takes it."""
+        self._is_held = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, if reading had been stopped: aiohttp asks at every part, and its own way costs a parser run."""
+        if self._is_held:
+            self._is_held = False
+            super().resume_reading(resume_parser)
+
+    @property
+    def peer(self) -> str:
+        """Address of the TCP peer; empty for a Unix socket."""
+        peer = self.peername
+        return peer[0] if isinstance(peer, tuple) else ""
 
     def begin(self) -> None:
         """A whole request head has been read."""

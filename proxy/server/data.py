@@ -4,22 +4,21 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from proxy.errors import ClientError, MalformedBody, ProxyError, UnknownPath
-from proxy.exchange import Candidate, Exchange, Operation, Request
-from proxy.formats.base import Format
+from proxy.errors import ClientError, MalformedBody, ProxyError
+from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
 from proxy.pipeline import Pipeline
-from proxy.reload import Generation
-from proxy.server.body import ClientUpload, admit, collect, next_part
+from proxy.server.body import ClientUpload, admit, collect, next_part, too_large
 from proxy.server.client import ClientSink
+from proxy.server.connection import ServerProtocol
 from proxy.server.guard import Guard
-from proxy.server.models import list_models
+from proxy.server.models import LISTINGS, list_models
 from proxy.server.routes import RAW, Match, Routes
 
 WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -57,22 +56,46 @@ class DataSide:
         self.routes = Routes(FORMATS.values())
 
     async def handle(
-        self, request: web.BaseRequest, path: str, query: bytes, fields: dict[bytes, bytes]
+        self, request: web.BaseRequest, path: str, query: bytes, match: Match | None = None
     ) -> web.StreamResponse:
-        """Answer one request of the data side."""
-        received_s = self._clock()
-        exchange, error = self._open(request, path, query, fields, received_s)
-        guard = self._guard()
-        sink = ClientSink(request, exchange, wire_of(exchange), self._clock, self._extra(exchange, guard, fields))
-        if error is None:
+        """Answer one request of the data side.
+
+        Args:
+            path, query: as on the wire.
+            match: what the path means, if that is known already.
+        """
+        protocol = cast(ServerProtocol, request.protocol)
+        try:
+            received_s = self._clock()
+            fields: dict[bytes, bytes] = {}
+            error: ProxyError | None = None
+            guard = self._guard()
             try:
-                await self._read(exchange, request, fields)
+                fields = fields_of(request)
+                guard.check_data(protocol.peer, fields)
+                if match is None:
+                    match = self.routes.find(request.method, path, query, fields)
             except ProxyError as raised:
                 error = raised
+                match = match or Match(error_operation(path, fields))
+            exchange = self._open(request, protocol.peer, path, query, fields, match, received_s)
+            wire = FORMATS[match.operation.format]
+            sink = ClientSink(request, exchange, wire, self._clock, self._extra(exchange, guard, fields))
+            if error is None:
+                try:
+                    if not self._read_at_once(exchange, request, fields):
+                        await self._read(exchange, request, fields)
+                except ProxyError as raised:
+                    error = raised
+            return await self._answer(exchange, sink, error)
+        finally:
+            protocol.end()
+
+    async def _answer(self, exchange: Exchange, sink: ClientSink, error: ProxyError | None) -> web.StreamResponse:
+        operation = exchange.request.operation
         if error is not None:
-            exchange.error = error
             await self._pipeline.refuse(exchange, sink, error)
-        elif exchange.request.operation.name in ("models", "model"):
+        elif operation.name in LISTINGS:
             list_models(self._pipeline.generation, exchange, sink)
         else:
             await self._pipeline.run(exchange, sink)
@@ -81,17 +104,15 @@ class DataSide:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _open(
-        self, request: web.BaseRequest, path: str, query: bytes, fields: dict[bytes, bytes], received_s: float
-    ) -> tuple[Exchange, ProxyError | None]:
-        """Make the exchange, with the error that ends it at once, if there is one."""
-        error: ProxyError | None = None
-        peer = peer_of(request)
-        try:
-            self._guard().check_data(peer, fields)
-            match = self.routes.find(request.method, path, query, fields)
-        except ProxyError as raised:
-            error = raised
-            match = Match(error_operation(path, fields))
+        self,
+        request: web.BaseRequest,
+        peer: str,
+        path: str,
+        query: bytes,
+        fields: dict[bytes, bytes],
+        match: Match,
+        received_s: float,
+    ) -> Exchange:
         upstream_path = path if match.upstream_path is None else match.upstream_path
         inner = Request(
             match.operation,
@@ -103,27 +124,15 @@ class DataSide:
         )
         request_id = fields.get(b"x-request-id")
         trace_id = fields.get(b"x-trace-id")
-        exchange = Exchange(
+        return Exchange(
             inner,
             id=request_id.decode() if request_id and WELL_FORMED_ID.fullmatch(request_id) else self._ids.next(),
             received_s=received_s,
             peer=peer,
             caller=caller_key(fields, query),
             trace_id=trace_id.decode() if trace_id and WELL_FORMED_ID.fullmatch(trace_id) else None,
+            named_provider=match.provider,
         )
-        if match.provider is not None and error is None:
-            try:
-                exchange.candidates = (self._provider(self._pipeline.generation, match.provider),)
-            except UnknownPath as raised:
-                error = raised
-        return exchange, error
-
-    @staticmethod
-    def _provider(generation: Generation, name: str) -> Candidate:
-        if name not in generation.endpoints:
-            known = ", ".join(generation.endpoints)
-            raise UnknownPath(f"there is no provider {ascii(name[:64])}; there are {known}")
-        return Candidate(name, None)
 
     @staticmethod
     def _extra(exchange: Exchange, guard: Guard, fields: dict[bytes, bytes]) -> bytes:
@@ -136,6 +145,18 @@ class DataSide:
         return extra
 
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _read_at_once(self, exchange: Exchange, request: web.BaseRequest, fields: dict[bytes, bytes]) -> bool:
+        """Take a JSON body that came in one piece with the head, as most do; False if it takes more than that."""
+        content, inner = request.content, exchange.request
+        if not inner.operation.reads_body or not content.is_eof() or b"expect" in fields:
+            return False
+        inner.body = content.read_nowait()
+        limit_bytes = self._pipeline.generation.settings.server.client_max_size
+        if len(inner.body) > limit_bytes:
+            raise too_large(len(inner.body), limit_bytes)
+        self._interpret(exchange)
+        return True
 
     async def _read(self, exchange: Exchange, request: web.BaseRequest, fields: dict[bytes, bytes]) -> None:
         """Read of the body what the operation needs."""
@@ -152,7 +173,7 @@ class DataSide:
             self._interpret(exchange)
             return
         first = b""
-        if exchange.candidates == () and b"multipart/form-data" in fields.get(b"content-type", b""):
+        if exchange.named_provider is None and b"multipart/form-data" in fields.get(b"content-type", b""):
             first = await self._peek(request, server.body_idle_timeout)
             if (found := FORM_MODEL.search(first)) is not None:
                 inner.model = found[1].decode("utf-8", "replace")
@@ -171,7 +192,7 @@ class DataSide:
     def _names_model(exchange: Exchange, fields: dict[bytes, bytes]) -> bool:
         """On `/v1/…` paths without special handling a JSON body may name the model that chooses the provider."""
         is_json = fields.get(b"content-type", b"").lower().startswith(b"application/json")
-        return not exchange.candidates and is_json
+        return exchange.named_provider is None and is_json
 
     @staticmethod
     async def _peek(request: web.BaseRequest, idle_s: float) -> bytes:
@@ -199,12 +220,6 @@ class DataSide:
         )
 
 
-def peer_of(request: web.BaseRequest) -> str:
-    """Give the address of the TCP peer; empty for a Unix socket."""
-    peer = request.protocol.peername
-    return peer[0] if isinstance(peer, tuple) else ""
-
-
 def caller_key(fields: dict[bytes, bytes], query: bytes) -> str | None:
     """Find the key a client shows, in any of the four places where SDKs put it."""
     authorization = fields.get(b"authorization")
@@ -220,11 +235,6 @@ def caller_key(fields: dict[bytes, bytes], query: bytes) -> str | None:
             if name == "key" and text:
                 return text
     return None
-
-
-def wire_of(exchange: Exchange) -> Format:
-    """The format in which this client wants its errors."""
-    return FORMATS[exchange.request.operation.format]
 
 
 def error_operation(path: str, fields: Mapping[bytes, bytes]) -> Operation:

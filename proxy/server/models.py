@@ -1,12 +1,16 @@
 """The list of models, answered from the configuration in the client's format."""
 
 import time
+from typing import Final
 
 from proxy.errors import UnknownModel, UnknownPath
 from proxy.exchange import Exchange
 from proxy.formats.registry import FORMATS
 from proxy.reload import Generation
 from proxy.server.client import JSON, ClientSink
+
+LISTINGS: Final = frozenset({"models", "model"})
+"""Operations answered here."""
 
 
 def list_models(generation: Generation, exchange: Exchange, sink: ClientSink) -> None:

@@ -267,6 +267,7 @@ class Connection(asyncio.Protocol):
         if self._receiver is not None and exc is not None and self._probe is None:
             self._salvage()
         if self._receiver is not None:
+            self._peer_closed |= exc is None  # under TLS, uvloop does not call eof_received
             self._break(exc)
         self._is_lost = True
         self._stop_upload()

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +181,6 @@ def _reason(exc: Exception) -> str:
         return exc.verify_message
     if isinstance(exc, ssl.SSLError):
         return str(exc.reason or exc)
-    if isinstance(exc, OSError) and exc.strerror:
-        return exc.strerror
+    if isinstance(exc, OSError) and exc.errno:
+        return os.strerror(exc.errno)
     return str(exc) or type(exc).__name__

@@ -1,11 +1,11 @@
 """One provider as it runs: its connections, its limit, and what was seen of it."""
 
 import time
-from datetime import UTC, datetime
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject, Usage
 from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
 from proxy.providers.base import Provider
@@ -95,9 +95,11 @@ class Endpoint:
         seen.latency.observe(duration_s)
         series = self._of(attempt.model or "")
         series.duration.observe(duration_s)
-        if error is None:
+        if error is None and (attempt.status is None or attempt.status < 500):
             series.ok.value += 1
             return
+        if error is None:
+            error = UpstreamRejected(f"status {attempt.status}", status=attempt.status)
         seen.failures += 1
         self._metrics.calls.inc(self.provider.name, attempt.model or "", error.code)
         self.last_failure = Failure(time.time(), error.code, error.message)
@@ -151,7 +153,8 @@ class Endpoint:
             "calls": recent.calls,
             "errorRate": round(rate, 4),
             "latencyMs": {
-                name: _ms(recent.latency.quantile(share)) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+                name: _ms(recent.latency.quantile(share))
+                for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
             },
             "lastError": None,
         }
