@@ -74,7 +74,6 @@ class App:
     def __init__(
         self, prepared: Prepared, *, host: str | None = None, port: int | None = None, events: Events | None = None
     ) -> None:
-        loop = asyncio.get_running_loop()
         settings = prepared.loaded.settings
         self.settings = settings
         self.events = events or Events()
@@ -85,7 +84,7 @@ class App:
         self._secrets = SecretStore()
         self._host = host if host is not None else settings.server.host
         self._port = port if port is not None else settings.server.port
-        clock = loop.time
+        clock = time.monotonic
         machinery = Machinery(clock, time.time, self.metrics, self.events, logger)
         self.host = PluginHost(prepared.plugins, prepared.loaded.sections, machinery)
         ingredients = Ingredients(

@@ -1,6 +1,7 @@
 """One try at one provider: write the call, decide about the response from its head, relay or translate it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -32,9 +33,6 @@ BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 CLIENT_POLL_S: Final = 0.1
 """How often a client is looked at while its upload is stalled, because nothing is read from it then."""
 
-HEADERS: Final = Headers(own_names=(b"x-trace-id", b"x-request-id", b"traceparent", b"tracestate"))
-"""Header rules; stateless but for what they remember of names. Trace ids are the proxy's own business."""
-
 CREDENTIAL_NAMES: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"cookie"})
 
 IDENTITY: Final = (b"Accept-Encoding", b"identity")
@@ -60,6 +58,7 @@ class Try:
         "_observer",
         "_operation",
         "_provider",
+        "_rules",
         "_sink",
         "_wire",
     )
@@ -72,6 +71,7 @@ class Try:
         candidate: Candidate,
         provider: RemoteProvider,
         *,
+        rules: Headers,
         dispatch: Dispatch,
         client_key: str | None,
         is_last: bool,
@@ -82,6 +82,7 @@ class Try:
         self._candidate = candidate
         self._provider = provider
         self._dispatch = dispatch
+        self._rules = rules
         self._client_key = client_key
         self._is_last = is_last
         self._operation = exchange.request.operation
@@ -151,7 +152,7 @@ class Try:
             request.method.encode("ascii"),
             provider.target(path, query),
             provider.host_header,
-            HEADERS.request_headers(request.headers, own),
+            [*self._rules.request_headers(request.headers), *own],
             length=length,
             is_chunked=upload is not None and upload.length is None,
         )
@@ -194,10 +195,9 @@ class Try:
     def _translation(self, wire: Format, operation: Operation, client_wire: Format) -> ReplyTranslation:
         exchange = self._exchange
         opening = Completion(exchange.id, self._candidate.model or "", "")
-        loop = asyncio.get_running_loop()
 
         def facts() -> ReplyFacts:
-            latency_ms = (loop.time() - exchange.received_s) * 1000
+            latency_ms = (time.monotonic() - exchange.received_s) * 1000
             return ReplyFacts(self._provider.name, False, round(latency_ms, 1), exchange.trace_id)
 
         return ReplyTranslation(
@@ -223,7 +223,7 @@ class Try:
                 return None
             if self._is_translated or (not self._is_last and status in FAILOVER_STATUSES):
                 return None
-        headers = HEADERS.response_headers(head.headers, with_cookies=wire is None)
+        headers = self._rules.response_headers(head.headers, with_cookies=wire is None)
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers)
         if (head.header(b"content-encoding") or b"identity") != b"identity":

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Final
 
 from proxy.attempt import Try
-from proxy.errors import ClientError, Overloaded, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
+from proxy.errors import ClientError, MalformedBody, Overloaded, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
 from proxy.events import Events
 from proxy.exchange import Attempt, Candidate, Exchange, Operation, Reply, Sink
 from proxy.host.dispatch import Dispatch
@@ -147,6 +147,10 @@ class Pipeline:
                 known = ", ".join(generation.endpoints)
                 raise UnknownPath(f"there is no provider {exchange.named_provider[:64]!a}; there are {known}")
             return (Candidate(exchange.named_provider, None),)
+        if request.model is None and format_name == "native":
+            request.model = generation.settings.native.default_model or generation.candidates.first_model()
+            if request.model is None:
+                raise MalformedBody("model: the field is missing, and native.defaultModel is not set")
         if request.model is None:
             return generation.candidates.default(format_name)
         return generation.candidates.find(request.model, format_name, TRANSLATIONS.get(format_name, NOTHING))
@@ -209,7 +213,15 @@ class Pipeline:
             if key is not None and not self._may_see_client_key(generation, exchange, provider):
                 key = None
             one = Try(
-                generation, exchange, sink, candidate, provider, dispatch=dispatch, client_key=key, is_last=is_last
+                generation,
+                exchange,
+                sink,
+                candidate,
+                provider,
+                rules=endpoint.rules,
+                dispatch=dispatch,
+                client_key=key,
+                is_last=is_last,
             )
             return one.run(endpoint.pool, self._tasks)
         if isinstance(provider, LocalProvider):

@@ -85,5 +85,4 @@ def _pool(provider: Provider, ingredients: Ingredients) -> Pool | None:
         keep_alive_s=settings.keep_alive,
         max_idle=settings.max_idle_connections,
         header_limit=settings.max_response_header_size,
-        clock=ingredients.clock,
     )

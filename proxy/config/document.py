@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from proxy.config.shape import KeyPath
 from proxy.errors import ConfigError, Fault
@@ -21,7 +22,7 @@ MAX_VALUES = 50_000
 MAX_DEPTH = 32
 
 _CORE = "tag:yaml.org,2002:"
-_SCALARS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge"))
+_SCALARS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value"))
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -52,11 +53,11 @@ def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, in
     except RecursionError:
         raise ConfigError(f"{source}: is nested more than {MAX_DEPTH} levels deep") from None
     except YAMLError as error:
-        raise _yaml_error(error, source) from None
+        raise _yaml_error(error, text, source) from None
     except (ValueError, IndexError, AttributeError, AssertionError, NotImplementedError) as error:
         # The YAML library lets these through on a few broken inputs (found by fuzzing).
         raise ConfigError(f"{source}: is not valid YAML: {type(error).__name__}") from None
-    if root is None or (isinstance(root, ScalarNode) and root.style is None and not root.value):
+    if root is None or (isinstance(root, ScalarNode) and root.tag == _CORE + "null"):
         return {}, {}
     if not isinstance(root, MappingNode):
         raise error_of(source, [Fault("", "the top level is not a mapping of keys to values", None, _line(root))])
@@ -124,14 +125,16 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-def _yaml_error(error: YAMLError, source: str) -> ConfigError:
-    if isinstance(error, MarkedYAMLError):
+def _yaml_error(error: YAMLError, text: str, source: str) -> ConfigError:
+    problem, line = "", None
+    if isinstance(error, ReaderError):
+        problem = f"the control character U+{ord(text[error.position]):04X} is not allowed"
+        line = text.count("\n", 0, error.position) + 1
+    elif isinstance(error, MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         problem = printable(" ".join(part for part in (error.context, error.problem) if part), 200)
-        return error_of(source, [Fault("", f"is not valid YAML: {problem}", None, mark.line + 1 if mark else None)])
-    if isinstance(error, YAMLStreamError):
-        return ConfigError(f"{source}: is not valid YAML: {printable(str(error).splitlines()[0], 200)}")
-    return ConfigError(f"{source}: is not valid YAML")
+        line = mark.line + 1 if mark else None
+    return error_of(source, [Fault("", f"is not valid YAML: {problem or type(error).__name__}", None, line)])
 
 
 def _line(node: Node) -> int:

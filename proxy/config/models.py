@@ -22,6 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*)*")
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -241,3 +242,13 @@ class Settings(Section):
         description="Plugins to load; the top one is called first: built-in name, entry point or package.module.",
         json_schema_extra=RESTART,
     )
+
+    @field_validator("plugins")
+    @classmethod
+    def _plugins(cls, plugins: tuple[str, ...]) -> tuple[str, ...]:
+        for position, name in enumerate(plugins):
+            if not _PLUGIN_NAME.fullmatch(name):
+                raise ValueError(f"item {position} is no plugin name")
+            if name in plugins[:position]:
+                raise ValueError(f"{name} stands twice")
+        return plugins

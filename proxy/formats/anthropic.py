@@ -115,4 +115,5 @@ class AnthropicFormat(Format):
 
     def _model(self, name: str, created_s: int) -> JsonObject:
         created = datetime.fromtimestamp(created_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {"id": name, "type": "model", "display_name": name, "created_at": created}
+        fields = {"id": name, "type": "model", "display_name": name, "created_at": created}
+        return fields | {"lifecycle": "active"}

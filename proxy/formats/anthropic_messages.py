@@ -3,10 +3,9 @@
 from types import MappingProxyType
 from typing import Final
 
-from proxy.errors import UpstreamCut
 from proxy.exchange import JsonObject, Usage
 from proxy.formats.anthropic_observer import MessagesObserver, read_usage, write_usage
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_strings, as_text, join_text
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import (
@@ -20,6 +19,7 @@ from proxy.formats.neutral import (
     ReplyFacts,
 )
 from proxy.formats.openai_chat import parse_reply, prefixed
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -140,41 +140,31 @@ class MessagesWriter(StreamWriter):
         return write_event(dump({"type": kind} | fields), kind)
 
 
-class MessagesReader(StreamReader):
+class MessagesReader(TextReader):
     """Reads the text deltas."""
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
+        super().__init__(EventSplitter(), Completion("", "", ""))
         self._observer = MessagesObserver()
-        self._texts: list[str] = []
-        self._id = ""
-        self._finish_reason = STOP
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        found = [text for event in self._splitter.feed(data) for text in self._read(event)]
-        self._texts += found
-        return found
+    def is_complete(self) -> bool:
+        """Tell whether `message_stop` came."""
+        return self._observer.is_complete
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._texts += self._read(self._splitter.rest())
-        observed = self._observer
-        if not observed.is_complete:
-            raise UpstreamCut("the stream ended before it was complete")
-        model, usage = observed.served_model or "", observed.usage or Usage()
-        return Completion(self._id, model, "".join(self._texts), self._finish_reason, usage)
-
-    def _read(self, event: bytes) -> list[str]:
+    def read(self, event: bytes) -> list[str]:
+        """Take in one event."""
         name, data = parse_event(event)
         if not data.strip():
             return []
         document = parse_reply(data)
-        self._observer.observe(name, document)
-        self._id = as_text(as_object(document.get("message")).get("id")) or self._id
+        observer, result = self._observer, self.result
+        observer.observe(name, document)
+        result.id = as_text(as_object(document.get("message")).get("id")) or result.id
+        result.model = observer.served_model or ""
+        result.usage = observer.usage or result.usage
         delta = as_object(document.get("delta"))
         reason = as_text(delta.get("stop_reason"))
         if reason is not None:
-            self._finish_reason = FINISH_REASONS.get(reason, STOP)
+            result.finish_reason = FINISH_REASONS.get(reason, STOP)
         text = as_text(delta.get("text")) if delta.get("type") == "text_delta" else None
         return [text] if text else []

@@ -3,14 +3,15 @@
 from types import MappingProxyType
 from typing import Any, Final
 
-from proxy.errors import UpstreamCut, UpstreamProtocol
+from proxy.errors import UpstreamProtocol
 from proxy.exchange import JsonObject, Usage
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_strings, as_text
 from proxy.formats.gemini_observer import GenerateObserver, read_usage, write_usage
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import CONTENT_FILTER, LENGTH, STOP, TOOL_CALLS, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_chat import parse_reply
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 FINISH_REASONS: Final = MappingProxyType(
@@ -144,34 +145,23 @@ class GenerateWriter(StreamWriter):
         return write_event(dump(_response(self._opening, "", completion.finish_reason, completion.usage)))
 
 
-class GenerateReader(StreamReader):
+class GenerateReader(TextReader):
     """Reads the text of the first candidate."""
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
+        super().__init__(EventSplitter(), Completion("", "", ""))
         self._observer = GenerateObserver()
-        self._texts: list[str] = []
-        self._result = Completion("", "", "")
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        found = [text for event in self._splitter.feed(data) for text in self._read(event)]
-        self._texts += found
-        return found
+    def is_complete(self) -> bool:
+        """Tell whether every candidate ended."""
+        return self._observer.is_complete
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._texts += self._read(self._splitter.rest())
-        if not self._observer.is_complete:
-            raise UpstreamCut("the stream ended before it was complete")
-        self._result.text = "".join(self._texts)
-        return self._result
-
-    def _read(self, event: bytes) -> list[str]:
+    def read(self, event: bytes) -> list[str]:
+        """Take in one event."""
         _, data = parse_event(event)
         if not data.strip() or data.strip() == b"[DONE]":
             return []
         document = parse_reply(data)
         self._observer.observe(None, document)
-        text = _take(document, self._result)
+        text = _take(document, self.result)
         return [text] if text else []

@@ -91,8 +91,8 @@ def _parses_to(body: bytes, wanted: JsonObject) -> bool:
 
 
 def dump(document: Json) -> bytes:
-    """Write JSON; text that is no Unicode (lone surrogates) is written with escapes rather than refused."""
+    """Write JSON; what is no Unicode in a text (lone surrogates) becomes `?` rather than an error."""
     try:
         return orjson.dumps(document)
     except (orjson.JSONEncodeError, RecursionError):
-        return json.dumps(document, separators=(",", ":")).encode()
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

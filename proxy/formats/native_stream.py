@@ -1,13 +1,13 @@
 """Replies and streams of the native API."""
 
-from proxy.errors import UpstreamCut
 from proxy.exchange import JsonObject, Usage
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import STOP, Completion, ReplyFacts
 from proxy.formats.observing import Readings, StreamObserver
 from proxy.formats.openai_chat import parse_reply
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 
@@ -99,30 +99,25 @@ class NativeWriter(StreamWriter):
         return write_event(write_reply(completion, facts or ReplyFacts()), "done")
 
 
-class NativeReader(StreamReader):
-    """Reads deltas; the whole answer stands in the last event."""
+class NativeReader(TextReader):
+    """Reads deltas; the rest of the answer stands in the last event."""
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
-        self._result: Completion | None = None
+        super().__init__(EventSplitter(), Completion("", "", ""))
+        self._is_done = False
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        return [text for event in self._splitter.feed(data) for text in self._read(event)]
+    def is_complete(self) -> bool:
+        """Tell whether the last event came."""
+        return self._is_done
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._read(self._splitter.rest())
-        if self._result is None:
-            raise UpstreamCut("the stream ended before it was complete")
-        return self._result
-
-    def _read(self, event: bytes) -> list[str]:
+    def read(self, event: bytes) -> list[str]:
+        """Take in one event."""
         name, data = parse_event(event)
         if not data.strip():
             return []
         if name == "done":
-            self._result = read_reply(data)
+            self._is_done = True
+            self.result = read_reply(data)
             return []
         text = as_text(parse_reply(data).get("delta"))
         return [text] if text else []

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime
 
-from proxy.errors import UpstreamCut
 from proxy.exchange import JsonObject
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_strings, as_text, join_text
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import LENGTH, STOP, TOOL_CALLS, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.ollama_observer import read_usage
 from proxy.formats.openai_chat import parse_reply, split_system
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import LineSplitter
 
 
@@ -120,33 +120,22 @@ class LinesWriter(StreamWriter):
         return write_last(completion, "", self._is_chat, duration_ms) + b"\n"
 
 
-class LinesReader(StreamReader):
+class LinesReader(TextReader):
     """Reads the text of the lines."""
 
     def __init__(self) -> None:
-        self._splitter = LineSplitter()
-        self._texts: list[str] = []
-        self._result = Completion("", "", "")
+        super().__init__(LineSplitter(), Completion("", "", ""))
         self._is_done = False
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        found = [text for line in self._splitter.feed(data) for text in self._read(line)]
-        self._texts += found
-        return found
+    def is_complete(self) -> bool:
+        """Tell whether the last line came."""
+        return self._is_done
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._texts += self._read(self._splitter.rest())
-        if not self._is_done:
-            raise UpstreamCut("the stream ended before it was complete")
-        self._result.text = "".join(self._texts)
-        return self._result
-
-    def _read(self, line: bytes) -> list[str]:
-        if not line.strip():
+    def read(self, event: bytes) -> list[str]:
+        """Take in one line."""
+        if not event.strip():
             return []
-        document = parse_reply(line)
+        document = parse_reply(event)
         self._is_done = self._is_done or document.get("done") is True
-        text = _take(document, self._result)
+        text = _take(document, self.result)
         return [text] if text else []

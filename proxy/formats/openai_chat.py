@@ -4,9 +4,9 @@ from typing import Final
 
 import orjson
 
-from proxy.errors import UpstreamCut, UpstreamProtocol, UpstreamRejected
+from proxy.errors import UpstreamProtocol, UpstreamRejected
 from proxy.exchange import JsonObject, Usage
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import (
     as_count,
     as_list,
@@ -20,6 +20,7 @@ from proxy.formats.fields import (
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import STOP, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_usage import read_usage, write_chat_usage
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -177,38 +178,26 @@ class ChatWriter(StreamWriter):
         return write_event(dump(self._envelope | {"choices": [choice]} | usage))
 
 
-class ChatReader(StreamReader):
+class ChatReader(TextReader):
     """Reads chunks of the first choice."""
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
-        self._texts: list[str] = []
-        self._result = Completion("", "", "", finish_reason="")
+        super().__init__(EventSplitter(), Completion("", "", ""))
         self._is_done = False
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        found = [text for event in self._splitter.feed(data) for text in self._read(event)]
-        self._texts += found
-        return found
+    def is_complete(self) -> bool:
+        """Tell whether `[DONE]` or a finish reason came."""
+        return self._is_done
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._texts += self._read(self._splitter.rest())
-        if not (self._is_done or self._result.finish_reason):
-            raise UpstreamCut("the stream ended before it was complete")
-        self._result.text = "".join(self._texts)
-        self._result.finish_reason = self._result.finish_reason or STOP
-        return self._result
-
-    def _read(self, event: bytes) -> list[str]:
+    def read(self, event: bytes) -> list[str]:
+        """Take in one chunk."""
         _, data = parse_event(event)
         if data.strip() == b"[DONE]":
             self._is_done = True
             return []
         if not data.strip():
             return []
-        document, result = parse_reply(data), self._result
+        document, result = parse_reply(data), self.result
         result.id = result.id or as_text(document.get("id")) or ""
         result.model = result.model or as_text(document.get("model")) or ""
         result.created_s = result.created_s or as_count(document.get("created")) or 0
@@ -217,5 +206,7 @@ class ChatReader(StreamReader):
         for choice in map(as_object, as_list(document.get("choices"))):
             if not choice.get("index"):
                 texts.append(join_text(as_object(choice.get("delta")).get("content")) or join_text(choice.get("text")))
-                result.finish_reason = as_text(choice.get("finish_reason")) or result.finish_reason
+                if choice.get("finish_reason"):
+                    self._is_done = True
+                    result.finish_reason = as_text(choice["finish_reason"]) or STOP
         return [text for text in texts if text]

@@ -1,13 +1,14 @@
 """OpenAI's responses API: requests, replies and streams to and from the neutral model."""
 
-from proxy.errors import UpstreamCut, UpstreamRejected
+from proxy.errors import UpstreamRejected
 from proxy.exchange import JsonObject, Usage
-from proxy.formats.base import StreamReader, StreamWriter
+from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_text, join_text, one_line
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import CONTENT_FILTER, LENGTH, STOP, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_chat import SYSTEM_ROLES, parse_reply, prefixed, split_system
 from proxy.formats.openai_usage import read_usage, write_responses_usage
+from proxy.formats.reading import TextReader
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 
@@ -149,25 +150,19 @@ class ResponsesWriter(StreamWriter):
         return event
 
 
-class ResponsesReader(StreamReader):
-    """Reads the text deltas; the whole answer stands in the last event."""
+class ResponsesReader(TextReader):
+    """Reads the text deltas; the rest of the answer stands in the last event."""
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
-        self._result: Completion | None = None
+        super().__init__(EventSplitter(), Completion("", "", ""))
+        self._is_done = False
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
-        return [text for event in self._splitter.feed(data) for text in self._read(event)]
+    def is_complete(self) -> bool:
+        """Tell whether the last event came."""
+        return self._is_done
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
-        self._read(self._splitter.rest())
-        if self._result is None:
-            raise UpstreamCut("the stream ended before it was complete")
-        return self._result
-
-    def _read(self, event: bytes) -> list[str]:
+    def read(self, event: bytes) -> list[str]:
+        """Take in one event."""
         name, data = parse_event(event)
         if not data.strip() or data.strip() == b"[DONE]":
             return []
@@ -176,6 +171,7 @@ class ResponsesReader(StreamReader):
         if kind == "error":
             raise UpstreamRejected(one_line(document))
         if kind in ("response.completed", "response.incomplete", "response.failed"):
-            self._result = _read_response(as_object(document.get("response")))
+            self._is_done = True
+            self.result = _read_response(as_object(document.get("response")))
         text = as_text(document.get("delta")) if kind == "response.output_text.delta" else None
         return [text] if text else []

@@ -11,19 +11,16 @@ def read_usage(usage: Any) -> Usage | None:  # Any: JSON from elsewhere
     """Read `usage` of chat, completions and embeddings (`prompt_tokens`) or responses (`input_tokens`)."""
     if not isinstance(usage, dict):
         return None
-    input_tokens = as_count(usage.get("prompt_tokens", usage.get("input_tokens")))
-    output_tokens = as_count(usage.get("completion_tokens", usage.get("output_tokens")))
-    inputs = as_object(usage.get("prompt_tokens_details", usage.get("input_tokens_details")))
-    outputs = as_object(usage.get("completion_tokens_details", usage.get("output_tokens_details")))
-    return known_usage(
-        Usage(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=as_count(inputs.get("cached_tokens")),
-            cache_write_tokens=as_count(inputs.get("cache_write_tokens")),
-            reasoning_tokens=as_count(outputs.get("reasoning_tokens")),
-        )
+    get = usage.get
+    found = Usage(
+        as_count(get("prompt_tokens", get("input_tokens"))), as_count(get("completion_tokens", get("output_tokens")))
     )
+    if inputs := as_object(get("prompt_tokens_details", get("input_tokens_details"))):
+        found.cache_read_tokens = as_count(inputs.get("cached_tokens"))
+        found.cache_write_tokens = as_count(inputs.get("cache_write_tokens"))
+    if outputs := as_object(get("completion_tokens_details", get("output_tokens_details"))):
+        found.reasoning_tokens = as_count(outputs.get("reasoning_tokens"))
+    return known_usage(found)
 
 
 def write_chat_usage(usage: Usage) -> JsonObject:

@@ -54,6 +54,8 @@ class EchoProvider(LocalProvider):
         name = request.operation.name
         if name in ("embeddings", "embed", "embed_batch"):
             return self._embed(exchange, wire)
+        if name == "model":
+            return Reply(body=wire.write_model(request.model or "echo", int(time.time())))
         if name == "count_tokens":
             count = self._input_tokens(wire.read_request(request.operation, document))
             return Reply(body=wire.write_token_count(count), usage=Usage(count, 0), served_model=request.model)
@@ -90,21 +92,24 @@ class EchoProvider(LocalProvider):
         )
         if is_cut:
             whole.finish_reason = LENGTH
-        facts = ReplyFacts(provider=self.name, trace_id=exchange.trace_id)
         if not request.is_streaming:
-            body = wire.write_reply(request.operation, whole, facts)
+            body = wire.write_reply(request.operation, whole, self._facts(exchange))
             return Reply(body=body, usage=usage, served_model=whole.model)
         opening = Completion(whole.id, whole.model, "", usage=Usage(usage.input_tokens, 0), created_s=whole.created_s)
         writer = wire.stream_writer(request.operation, opening, chat.include_usage)
         return Reply(
             headers=((b"Content-Type", wire.stream_content_type),),
-            events=self._stream(writer, words, whole, facts),
+            events=self._stream(writer, words, whole, exchange),
             usage=usage,
             served_model=whole.model,
         )
 
+    def _facts(self, exchange: Exchange) -> ReplyFacts:
+        latency_ms = round((time.monotonic() - exchange.received_s) * 1000, 1)
+        return ReplyFacts(provider=self.name, latency_ms=latency_ms, trace_id=exchange.trace_id)
+
     async def _stream(
-        self, writer: StreamWriter, words: list[str], whole: Completion, facts: ReplyFacts
+        self, writer: StreamWriter, words: list[str], whole: Completion, exchange: Exchange
     ) -> AsyncIterator[bytes]:
         delay_s = self.settings.chunk_delay
         if opening := writer.start():
@@ -113,4 +118,4 @@ class EchoProvider(LocalProvider):
             if delay_s:
                 await asyncio.sleep(delay_s)
             yield writer.delta(word)
-        yield writer.finish(whole, facts)
+        yield writer.finish(whole, self._facts(exchange))

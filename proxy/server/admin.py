@@ -11,7 +11,7 @@ from aiohttp import web
 from proxy.errors import ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError
 from proxy.events import Events
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
-from proxy.server.answers import problem
+from proxy.server.answers import SERVER, problem
 from proxy.server.body import admit, collect
 from proxy.server.guard import Guard
 
@@ -119,5 +119,5 @@ class AdminSide:
             body = reply.body.encode() if isinstance(reply.body, str) else reply.body
         else:
             body = orjson.dumps(reply.body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        headers = {"Content-Type": reply.content_type, "Cache-Control": "no-store", **dict(reply.headers)}
+        headers = {"Content-Type": reply.content_type, "Cache-Control": "no-store", **SERVER, **dict(reply.headers)}
         return web.Response(body=body, status=reply.status, headers=headers)

@@ -10,8 +10,12 @@ from proxy.errors import ConfigError, MethodNotAllowed, ProxyError, Unauthorized
 PROBLEM: Final = "application/problem+json"
 
 
-def problem(error: ProxyError, request_id: str | None = None) -> web.Response:
-    """Answer an error on the admin side.
+SERVER: Final = {"Server": "switchyard"}
+"""Instead of the versions that aiohttp would tell."""
+
+
+def problem_body(error: ProxyError, request_id: str | None = None) -> bytes:
+    """Write an error as the admin side tells it.
 
     Source: RFC 9457 (problem details); members `code`, `request_id` and `errors` are ours.
     """
@@ -28,12 +32,17 @@ def problem(error: ProxyError, request_id: str | None = None) -> web.Response:
         document["errors"] = [
             {"path": fault.path, "message": fault.message, "got": fault.got} for fault in error.faults
         ]
-    headers = {"X-Request-Id": request_id} if request_id is not None else {}
+    return orjson.dumps(document)
+
+
+def problem(error: ProxyError) -> web.Response:
+    """Answer an error on the admin side."""
+    headers = dict(SERVER)
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allow)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return web.Response(body=orjson.dumps(document), status=error.status, content_type=PROBLEM, headers=headers)
+    return web.Response(body=problem_body(error), status=error.status, content_type=PROBLEM, headers=headers)
 
 
 def plain_error(status: int, detail: str, code: str) -> web.Response:
@@ -41,6 +50,6 @@ def plain_error(status: int, detail: str, code: str) -> web.Response:
     body = orjson.dumps(
         {"type": "about:blank", "title": code.replace("_", " "), "status": status, "detail": detail, "code": code}
     )
-    response = web.Response(body=body, status=status, content_type=PROBLEM)
+    response = web.Response(body=body, status=status, content_type=PROBLEM, headers=SERVER)
     response.force_close()
     return response

@@ -10,11 +10,16 @@ from aiohttp.abc import AbstractStreamWriter
 from proxy.errors import ProxyError, UpstreamError
 from proxy.exchange import Exchange
 from proxy.formats.base import Format
+from proxy.server.answers import PROBLEM, problem_body
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 
+NO_OPERATION: Final = "none"
+"""Name of the operation of an exchange whose path stands for nothing."""
+
+PROBLEM_JSON: Final = (b"Content-Type", PROBLEM.encode())
 JSON: Final = (b"Content-Type", b"application/json")
 
 
@@ -147,8 +152,9 @@ class ClientSink:
         """Answer an error, or end what has begun so that nobody takes it as whole."""
         exchange, wire = self._exchange, self._wire
         if not self.is_started:
-            body = wire.error_body(error, exchange.id)
-            headers = [JSON, *wire.headers_for_error(error)]
+            is_placeless = exchange.request.operation.name == NO_OPERATION and wire.name == "native"
+            body = problem_body(error, exchange.id) if is_placeless else wire.error_body(error, exchange.id)
+            headers = [PROBLEM_JSON if is_placeless else JSON, *wire.headers_for_error(error)]
             if len(exchange.attempts) > 1:
                 headers.append((b"x-should-retry", b"false"))
             self.start(wire.error_status(error), headers, len(body), exchange.request.method != "HEAD")

@@ -15,10 +15,10 @@ from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
 from proxy.pipeline import Pipeline
 from proxy.server.body import ClientUpload, admit, collect, next_part, too_large
-from proxy.server.client import ClientSink
+from proxy.server.client import NO_OPERATION, ClientSink
 from proxy.server.connection import ServerProtocol
 from proxy.server.guard import Guard
-from proxy.server.models import LISTINGS, list_models
+from proxy.server.models import answer_listing
 from proxy.server.routes import RAW, Match, Routes
 
 WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -87,19 +87,13 @@ class DataSide:
                         await self._read(exchange, request, fields)
                 except ProxyError as raised:
                     error = raised
-            return await self._answer(exchange, sink, error)
+            if error is not None:
+                await self._pipeline.refuse(exchange, sink, error)
+            elif match.operation.reads_body or not answer_listing(self._pipeline.generation, exchange, sink):
+                await self._pipeline.run(exchange, sink)
+            return sink.written
         finally:
             protocol.end()
-
-    async def _answer(self, exchange: Exchange, sink: ClientSink, error: ProxyError | None) -> web.StreamResponse:
-        operation = exchange.request.operation
-        if error is not None:
-            await self._pipeline.refuse(exchange, sink, error)
-        elif operation.name in LISTINGS:
-            list_models(self._pipeline.generation, exchange, sink)
-        else:
-            await self._pipeline.run(exchange, sink)
-        return sink.written
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -247,7 +241,7 @@ def error_operation(path: str, fields: Mapping[bytes, bytes]) -> Operation:
         name = "ollama"
     else:
         name = "openai" if path.startswith("/v1") else "native"
-    return Operation(name, "none", "GET", path, reads_body=False)
+    return Operation(name, NO_OPERATION, "GET", path, reads_body=False)
 
 
 def fields_of(request: web.BaseRequest) -> dict[bytes, bytes]:

@@ -1,32 +1,39 @@
-"""The list of models, answered from the configuration in the client's format."""
+"""Lists of models and the like, answered from the configuration in the client's format."""
 
 import time
-from typing import Final
 
-from proxy.errors import UnknownModel, UnknownPath
 from proxy.exchange import Exchange
+from proxy.formats.base import Format
+from proxy.formats.ollama import OllamaFormat
 from proxy.formats.registry import FORMATS
 from proxy.reload import Generation
 from proxy.server.client import JSON, ClientSink
 
-LISTINGS: Final = frozenset({"models", "model"})
-"""Operations answered here."""
 
+def answer_listing(generation: Generation, exchange: Exchange, sink: ClientSink) -> bool:
+    """Answer the operations `models`, `model`, `version` and `running`, as far as the configuration knows the answer.
 
-def list_models(generation: Generation, exchange: Exchange, sink: ClientSink) -> None:
-    """Answer the operations `models` (aliases and exact names) and `model` (one, also if only a pattern has it)."""
-    operation = exchange.request.operation
-    wire = FORMATS[operation.format]
-    try:
-        if operation.name == "models":
-            body = wire.write_models(generation.candidates.exact_names(operation.format), int(time.time()))
-        else:
-            name = (exchange.request.model or "").removeprefix("models/")
-            generation.candidates.find(name, operation.format)
-            body = wire.write_model(name, int(time.time()))
-    except (UnknownModel, UnknownPath) as error:
-        sink.fail(error)
-        return
+    Returns:
+        False where it does not, because models are configured by patterns only: then the provider is asked.
+    """
+    body = _listing(generation, exchange, FORMATS[exchange.request.operation.format])
+    if body is None:
+        return False
     sink.start(200, (JSON,), len(body), exchange.request.method != "HEAD")
     sink.write(body)
     sink.finish()
+    return True
+
+
+def _listing(generation: Generation, exchange: Exchange, wire: Format) -> bytes | None:
+    request = exchange.request
+    name = request.operation.name
+    if name in ("models", "model"):
+        known = generation.candidates.exact_names(wire.name)
+        if name == "models":
+            return wire.write_models(known, int(time.time())) if known else None
+        model = (request.model or "").removeprefix("models/")
+        return wire.write_model(model, int(time.time())) if model in known else None
+    if isinstance(wire, OllamaFormat) and name in ("version", "running"):
+        return wire.write_version() if name == "version" else wire.write_running()
+    return None

@@ -9,8 +9,12 @@ from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject, Usage
 from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
 from proxy.providers.base import Provider
+from proxy.upstream.headers import Headers
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
+
+OWN_NAMES: Final = frozenset({b"x-trace-id", b"x-request-id", b"traceparent", b"tracestate"})
+"""Trace ids are between the client and this proxy."""
 
 WINDOW_S: Final = 300.0
 """Rates and percentiles speak of the running window of this length and the one before it."""
@@ -76,6 +80,8 @@ class Endpoint:
         self.provider = provider
         self.pool = pool
         self.slots = slots
+        configured = {name.lower().encode("ascii") for name in provider.settings.headers}
+        self.rules = Headers(own_names=OWN_NAMES | configured)
         self.in_flight = 0
         self.last_failure: Failure | None = None
         self._metrics = metrics

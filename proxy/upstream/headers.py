@@ -34,6 +34,7 @@ _COOKIES: Final = frozenset((b"set-cookie", b"set-cookie2"))
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_IN_TARGET: Final = bytes(range(0x21)) + b"\x7f"
 _CONTROLS: Final = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
+_USUAL_CONNECTION: Final = frozenset((b",keep-alive", b",close"))
 _KNOWN_NAMES: Final = 1024
 
 _PASS, _DROP, _CONNECTION, _BAD = range(4)
@@ -79,7 +80,7 @@ class HeaderRules:
         if len(values.translate(None, _CONTROLS)) != len(values):  # four times as fast as a regular expression
             name = next(name for name, value in kept if value.translate(None, _CONTROLS) != value)
             raise ValueError(f"control character in the value of header {name[:40]!r}")
-        return _without(kept, listed) if listed else kept
+        return _without(kept, listed) if listed and listed.lower() not in _USUAL_CONNECTION else kept
 
     def _judge(self, name: bytes) -> int:
         lower = name.lower()
@@ -109,7 +110,8 @@ class Headers:
     """The rules of both directions.
 
     Args:
-        own_names: further names in lower case that never reach a provider, such as the proxy's own key.
+        own_names: further names in lower case that a client's request never carries to a provider: what is the
+            proxy's own business, and headers that the proxy itself sends there.
     """
 
     def __init__(self, own_names: Iterable[bytes] = ()) -> None:
