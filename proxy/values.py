@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)", re.IGNORECASE | re.ASCII)
 _BYTES = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -28,11 +29,11 @@ def parse_duration(value: object) -> float:
         text = value.strip()
         parts = _DURATION_PART.findall(text)
         if parts and "".join(number + unit for number, unit in parts) == text:
-            return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-        try:
+            value = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        elif _NUMBER.fullmatch(text):
             value = float(text)
-        except ValueError:
-            raise ValueError('a duration is seconds or text such as "60s", "5m", "2h"') from None
+        else:
+            raise ValueError('a duration is seconds or text such as "60s", "5m", "2h"')
     if not math.isfinite(value) or value < 0:
         raise ValueError("a duration is finite and not negative")
     return float(value)
@@ -54,9 +55,11 @@ def parse_size(value: object) -> int:
         raise ValueError('a size is bytes or text such as "64MB"')
     if isinstance(value, str):
         text = value.strip()
+        if len(text) > 30:
+            raise ValueError("a size is at most 30 characters long")
         if match := _SIZE.fullmatch(text):
             return int(float(match[1]) * _BYTES[match[2].lower()])
-        if not text.isdecimal():
+        if not (text.isascii() and text.isdecimal()):
             raise ValueError('a size is bytes or text such as "64MB"')
         value = int(text)
     if value < 0:
