@@ -2,7 +2,8 @@
 
 import json
 import re
-from typing import Any, Final
+from itertools import count
+from typing import Final
 
 import orjson
 
@@ -10,12 +11,15 @@ from proxy.errors import MalformedBody
 from proxy.exchange import JsonObject
 from proxy.formats.fields import Json, kind_of
 
+PLAIN_KEY: Final = b'"model"'
+ESCAPE: Final = b"\\u006"
+"""Begins every escape of a letter of `model`."""
 MODEL_KEY: Final = re.compile(
-    rb'"(?:m|\\u006d)(?:o|\\u006f)(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006c)"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")',
-    re.IGNORECASE | re.DOTALL,
+    rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"(?=[ \t\r\n]*:)'
 )
-MAX_PARSED_BYTES: Final = 8 * 1024 * 1024
-"""JSON parsed in search of the top-level model (about 10 ms) before the body is written anew."""
+MODEL_VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")', re.DOTALL)
+MAX_KEYS: Final = 100_000
+"""Keys named `model`, at all depths, that one body may have: finding the top-level one takes 0.5 us each."""
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -32,8 +36,8 @@ def parse_object(body: bytes) -> JsonObject:
         raise MalformedBody(_describe(error, body)) from None
     if not isinstance(document, dict):
         raise MalformedBody(f"the body must be a JSON object, got {kind_of(document)}")
-    if body.count(b'"model"') > 1 or b"\\u006" in body:
-        _refuse_two_models(body)
+    if (body.count(PLAIN_KEY) > 1 or ESCAPE in body) and len(_top_level_keys(body)) > 1:
+        raise MalformedBody("model: the field is given twice")
     return document
 
 
@@ -45,49 +49,37 @@ def _describe(error: orjson.JSONDecodeError, body: bytes) -> str:
     return f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
 
 
-def _refuse_two_models(body: bytes) -> None:
-    try:
-        pairs = json.loads(body, object_pairs_hook=_Pairs, parse_int=_zero, parse_float=_zero)
-    except (ValueError, RecursionError):
-        raise MalformedBody("the body is not JSON, or nested too deeply") from None
-    if sum(key == "model" for key, _ in pairs) > 1:
-        raise MalformedBody("model: the field is given twice")
+def _top_level_keys(body: bytes) -> list[int]:
+    """Find where the top-level keys `model` of a JSON object end in its bytes.
 
-
-class _Pairs(list[tuple[str, Any]]):  # Any: JSON of whatever shape
-    """An object as the list of its pairs, told from a JSON list by its type."""
-
-
-def _zero(digits: str) -> int:
-    """Numbers do not matter where only keys are looked at, and a very long one would raise."""
-    return 0
+    Each key of that name is given a number, at whatever depth; one parse then shows which of them are at the top.
+    """
+    numbers = count()
+    marked, found = MODEL_KEY.subn(lambda _: b'"\\u0000model%d"' % next(numbers), body, count=MAX_KEYS)
+    if found == MAX_KEYS:
+        raise MalformedBody(f"model: {MAX_KEYS} or more keys of that name stand in the body")
+    document = orjson.loads(marked)
+    ends = (match.end() for match in MODEL_KEY.finditer(body))
+    return [end for number, end in enumerate(ends) if f"\0model{number}" in document]
 
 
 def replace_model(body: bytes, document: JsonObject, model: str) -> bytes:
     """Change the value of the top-level `model` and no other byte.
 
     Args:
-        body: as parsed into `document` by `parse_object`, so that `model` stands there once.
+        body: as parsed into `document` by `parse_object`, so that `model` stands there at most once.
     Returns:
-        The new body. If `model` is not there, or hidden among very many others, the document is written anew.
+        The new body; one without `model` is written anew.
     """
-    wanted = {**document, "model": model}
-    value = dump(model)
-    if "model" in document:
-        for tried, match in enumerate(MODEL_KEY.finditer(body)):
-            if tried and tried * len(body) > MAX_PARSED_BYTES:
-                break
-            changed = body[: match.start(1)] + value + body[match.end(1) :]
-            if _parses_to(changed, wanted):
-                return changed
-    return dump(wanted)
-
-
-def _parses_to(body: bytes, wanted: JsonObject) -> bool:
-    try:
-        return bool(orjson.loads(body) == wanted)
-    except orjson.JSONDecodeError:
-        return False
+    if isinstance(document.get("model"), str):
+        if body.count(PLAIN_KEY) == 1 and ESCAPE not in body:
+            ends = [body.index(PLAIN_KEY) + len(PLAIN_KEY)]
+        else:
+            ends = _top_level_keys(body)
+        value = MODEL_VALUE.match(body, ends[0]) if len(ends) == 1 else None
+        if value is not None:
+            return body[: value.start(1)] + dump(model) + body[value.end(1) :]
+    return dump({**document, "model": model})
 
 
 def dump(document: Json) -> bytes:

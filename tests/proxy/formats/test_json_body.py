@@ -114,10 +114,23 @@ def test_model_is_replaced_in_place(body: bytes, expected: bytes) -> None:
     assert replace_model(body, parse_object(body), 'b"') == expected
 
 
-def test_search_for_the_model_is_bounded() -> None:
+def test_top_level_model_is_found_among_many_others() -> None:
     body = b'{"x":[' + b",".join([b'{"model":"a"}'] * 60_000) + b'],"model":"a"}'
 
-    assert orjson.loads(replace_model(body, parse_object(body), "b"))["model"] == "b"
+    assert replace_model(body, parse_object(body), "b") == body[:-4] + b'"b"}'
+
+
+def test_keys_of_that_name_are_bounded() -> None:
+    with pytest.raises(MalformedBody, match="100000 or more"):
+        parse_object(b'{"x":[' + b",".join([b'{"model":"a"}'] * 100_000) + b"]}")
+
+
+def test_key_that_looks_like_our_mark_changes_nothing_in_meaning() -> None:
+    body = b'{"x":{"model":"c"},"\\u0000model0":1,"model":"a"}'
+
+    changed = replace_model(body, {"x": {"model": "c"}, "\0model0": 1, "model": "a"}, "b")
+
+    assert orjson.loads(changed) == {"x": {"model": "c"}, "\0model0": 1, "model": "b"}
 
 
 def test_what_is_no_unicode_is_written_as_a_question_mark() -> None:
