@@ -40,6 +40,8 @@ SCENARIOS = ("json", "stream", "echo", "memory")
 JSON_CONNECTIONS, STREAM_CONNECTIONS = 64, 100
 EVENTS, PACE_MS = 50, 4
 IDLE_STREAMS = 500
+BUSY_LOAD = 0.5
+"""Load average of the last minute, before anything is started, above which the run is called disturbed."""
 QUESTION = "Summarise the difference between a forward and a reverse proxy in two plain sentences, please."
 
 
@@ -180,6 +182,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure and report; the result is the exit code."""
     about = machine()
     print(" · ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    if (load := os.getloadavg()[0]) > BUSY_LOAD:
+        print(f"other programs are busy (load average {load:.1f}): no figure below is worth quoting", flush=True)
     with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as folder:
         place = place_in(folder)
         bench = Bench(place, rounds=options.rounds, seconds=options.seconds, targets=options.servers)
