@@ -1,7 +1,7 @@
 """Durations and sizes as people write them: `"60s"`, `"5m"`, `"64MB"`, or a bare number."""
 
-import math
 import re
+import sys
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -34,7 +34,7 @@ def parse_duration(value: object) -> float:
             value = float(text)
         else:
             raise ValueError('a duration is seconds or text such as "60s", "5m", "2h"')
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= sys.float_info.max:
         raise ValueError("a duration is finite and not negative")
     return float(value)
 
