@@ -225,8 +225,10 @@ class Relay:
 
     def _collect(self) -> None:
         self.refused_body += self._take()
-        if len(self.refused_body) > MAX_HELD_BYTES and not self.is_over:
-            self.refused_body = self.refused_body[:MAX_HELD_BYTES]
+        if len(self.refused_body) <= MAX_HELD_BYTES:
+            return
+        self.refused_body = self.refused_body[:MAX_HELD_BYTES]
+        if not self.is_over:
             self.is_over = True
             if self._connection is not None:
                 self._connection.abort()

@@ -1,0 +1,91 @@
+"""Stand-ins for the relay's neighbours that write down what happens to them: a sink, a connection, an observer."""
+
+import asyncio
+from collections.abc import Iterable
+
+from proxy.errors import ProxyError
+from proxy.exchange import Usage
+
+
+class RecordingSink:
+    """A client's side; `keeps_up` False makes it fall behind until `catch_up`."""
+
+    def __init__(self) -> None:
+        self.is_started = False
+        self.keeps_up = True
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.length: int | None = None
+        self.has_body = True
+        self.writes: list[bytes] = []
+        self.is_finished = False
+        self.error: ProxyError | None = None
+        self._caught_up = asyncio.Event()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.writes)
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
+        assert not self.is_started
+        self.is_started = True
+        self.status, self.headers, self.length, self.has_body = status, list(headers), length, has_body
+
+    def write(self, data: bytes) -> bool:
+        assert self.is_started and not self.is_finished
+        self.writes.append(data)
+        return self.keeps_up
+
+    def finish(self) -> None:
+        assert self.is_started and not self.is_finished
+        self.is_finished = True
+
+    def fail(self, error: ProxyError) -> None:
+        assert not self.is_finished
+        self.error = error
+
+    async def drain(self) -> None:
+        await self._caught_up.wait()
+        self._caught_up.clear()
+
+    def catch_up(self) -> None:
+        self.keeps_up = True
+        self._caught_up.set()
+
+
+class RecordingConnection:
+    """The upstream side of a relay."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+class Watcher:
+    """An observer of a made-up format: `out` is output, `[DONE]` the end, `oops` an error."""
+
+    def __init__(self) -> None:
+        self.has_output = False
+        self.is_complete = False
+        self.error: str | None = None
+        self.usage: Usage | None = None
+        self.served_model: str | None = None
+        self.seen = b""
+        self.is_finished = False
+
+    def feed(self, data: bytes) -> None:
+        self.seen += data
+        self.has_output = b"out" in self.seen
+        self.is_complete = b"[DONE]" in self.seen
+        self.error = "oops" if b"oops" in self.seen else None
+
+    def finish(self) -> None:
+        self.is_finished = True
