@@ -226,9 +226,9 @@ class Try:
         headers = self._rules.response_headers(head.headers, with_cookies=wire is None)
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers)
-        if (head.header(b"content-encoding") or b"identity") != b"identity":
+        if head.is_encoded:
             return Passage(headers)
-        content_type = (head.header(b"content-type") or b"").lower()
+        content_type = head.content_type.lower()
         is_stream = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
         observer = self._observer = wire.observer(self._operation, is_stream)
         if not is_stream:

@@ -194,7 +194,7 @@ class Wait:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
     """Status line and headers of a provider's response, as received."""
 
@@ -204,6 +204,10 @@ class ResponseHead:
     """None: chunked, or until the connection closes. Also the length a HEAD reply speaks of."""
     has_body: bool = True
     """False for HEAD, 204 and 304."""
+    content_type: bytes = b""
+    """As sent, parameters included; empty if there is none."""
+    is_encoded: bool = False
+    """The body is compressed (Content-Encoding)."""
 
     def header(self, name: bytes) -> bytes | None:
         """Find the first header of this name, given in lower case."""

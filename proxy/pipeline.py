@@ -8,7 +8,7 @@ from typing import Final
 from proxy.attempt import Try
 from proxy.errors import ClientError, MalformedBody, Overloaded, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
 from proxy.events import Events
-from proxy.exchange import Attempt, Candidate, Exchange, Operation, Reply, Sink
+from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink
 from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
 from proxy.providers.base import LocalProvider, RemoteProvider
@@ -59,7 +59,7 @@ class Pipeline:
         self._durations = metrics.histogram(
             "request_duration_seconds", "Time from a request's head to its last byte.", ("route",)
         )
-        self._series: dict[tuple[Operation, str, int], tuple[Value, Distribution]] = {}
+        self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
         metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
         metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
 
@@ -284,7 +284,7 @@ class Pipeline:
         duration_s = exchange.duration_s = self._clock() - exchange.received_s
         operation, method = exchange.request.operation, exchange.request.method
         status = exchange.status or CLIENT_LEFT
-        key = (operation, method, status)
+        key = (operation.format, operation.name, method, status)
         series = self._series.get(key)
         if series is None:
             route = f"{operation.format}.{operation.name}"

@@ -73,7 +73,8 @@ class JsonObserver(Observed):
 
     def finish(self) -> None:
         """Parse the body: what does not parse although it began as JSON is incomplete."""
-        body = b"".join(self._parts)
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
         if self._size_bytes > WHOLE_LIMIT_BYTES:
             self.is_complete = True
@@ -81,10 +82,13 @@ class JsonObserver(Observed):
             if usage is not None:
                 self.usage = self._read({self._usage_key: usage}).usage
             return
-        if body.lstrip()[:1] not in (b"{", b"["):
+        if not body.startswith((b"{", b"[")) and body.lstrip()[:1] not in (b"{", b"["):
             self.is_complete = bool(body)  # compressed, or not JSON: as HTTP frames it
             return
         document, self.is_complete = _parse_whole(body)
+        if isinstance(document, dict):
+            self.usage, self.served_model, self.error = self._read(document)
+            return
         for part in document if isinstance(document, list) else [document]:
             if isinstance(part, dict):
                 read = self._read(part)

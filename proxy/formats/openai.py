@@ -40,8 +40,11 @@ class OpenAIFormat(Format):
         """Read model, stream and the limit on output."""
         if document is None:
             return Intent(path_model, False, None)
-        model = require_model(document)
-        is_streaming = operation.streams and require_stream(document)
+        get = document.get
+        model, stream = get("model"), get("stream")
+        if model.__class__ is not str or not model:
+            model = require_model(document)
+        is_streaming = operation.streams and (stream if stream.__class__ is bool else require_stream(document))
         if operation.name == "responses":
             return Intent(model, is_streaming, as_count(document.get("max_output_tokens")))
         return Intent(model, is_streaming, openai_chat.read_max_tokens(document))

@@ -22,17 +22,21 @@ class ServerProtocol(web.RequestHandler):
         logged traceback.
     """
 
-    __slots__ = ("_is_busy", "_is_held", "_waiting")
+    __slots__ = ("_is_busy", "_is_held", "_waiting", "peer")
 
     def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
+        self.peer = ""
+        """Address of the TCP peer; empty for a Unix socket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the first request's headers."""
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
         self._waiting[self] = self._loop.time()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -56,12 +60,6 @@ class ServerProtocol(web.RequestHandler):
         if self._is_held:
             self._is_held = False
             super().resume_reading(resume_parser)
-
-    @property
-    def peer(self) -> str:
-        """Address of the TCP peer; empty for a Unix socket."""
-        peer = self.peername
-        return peer[0] if isinstance(peer, tuple) else ""
 
     def begin(self) -> None:
         """A whole request head has been read."""

@@ -22,6 +22,7 @@ class Front:
 
     def __init__(self, data: DataSide, admin: AdminSide, guard: Callable[[], Guard]) -> None:
         self._data = data
+        self._quick = data.routes.quick
         self._admin = admin
         self._guard = guard
 
@@ -29,7 +30,7 @@ class Front:
         """Choose who answers a request; the known paths of the data side come first, because they are the hot ones."""
         cast(ServerProtocol, request.protocol).begin()  # the only kind that ConnectionServer makes
         path, _, query = request.raw_path.partition("?")
-        match = self._data.routes.quick(request.method, path)
+        match = self._quick(request.method, path)
         if match is not None:
             return self._data.handle(request, path, query.encode("latin-1", "replace"), match)
         return self._answer_other(request)

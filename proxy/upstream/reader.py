@@ -167,7 +167,7 @@ class ResponseReader:
             self._phase = _CHUNKED if response.is_chunked else _UNTIL_CLOSE
             self._silent = 0
             self._feed = parser.feed_data if response.is_chunked else None
-            receiver.on_head(ResponseHead(status, response.headers, None, True))
+            receiver.on_head(_head_of(response, None, True))
             if not data or self._receiver is None:
                 return HEAD_CAME
             if response.is_chunked:
@@ -178,7 +178,7 @@ class ResponseReader:
         if missing < 0:
             raise self._refusal("bytes after the end of the response")
         self._phase = _LENGTH
-        receiver.on_head(ResponseHead(status, response.headers, length, has_body))
+        receiver.on_head(_head_of(response, length, has_body))
         if data and self._receiver is not None:
             receiver.on_data(data)
         return HEAD_CAME if missing else ENDED
@@ -210,3 +210,7 @@ class ResponseReader:
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)
+
+
+def _head_of(response: ResponseParser, length: int | None, has_body: bool) -> ResponseHead:
+    return ResponseHead(response.status, response.headers, length, has_body, response.content_type, response.is_encoded)

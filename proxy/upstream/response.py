@@ -13,7 +13,9 @@ MAX_HEADERS = 256
 
 _PLAIN_OK = b"HTTP/1.1 200 OK\r\n"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
-_FRAMING_LENGTHS = frozenset((len(b"Connection"), len(b"Content-Length"), len(b"Transfer-Encoding")))
+_TELLING_LENGTHS = frozenset(
+    map(len, (b"Connection", b"Content-Type", b"Content-Length", b"Content-Encoding", b"Transfer-Encoding"))
+)
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
@@ -50,10 +52,12 @@ class ResponseParser:
     __slots__ = (
         "_begun",
         "_sealed",
+        "content_type",
         "fault",
         "headers",
         "is_chunked",
         "is_complete",
+        "is_encoded",
         "keeps_alive",
         "length",
         "receiver",
@@ -68,6 +72,8 @@ class ResponseParser:
         self.headers: list[tuple[bytes, bytes]] = []
         self.length: int | None = None
         self.is_chunked = False
+        self.content_type = b""
+        self.is_encoded = False
         self.fault = ""
         """Why this response cannot be trusted, in a few words; empty if it can."""
         self.is_complete = False
@@ -87,8 +93,8 @@ class ResponseParser:
         if self._sealed:
             return  # a trailer: it could not be forwarded where a header is meant
         self.headers.append((name, value))
-        if len(name) in _FRAMING_LENGTHS:
-            self._read_framing(name.lower(), value)
+        if len(name) in _TELLING_LENGTHS:
+            self._read_telling(name.lower(), value)
 
     def on_body(self, data: bytes) -> None:
         self.took_body = True
@@ -105,8 +111,12 @@ class ResponseParser:
         self._sealed = True
         self.is_complete = False
 
-    def _read_framing(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
+    def _read_telling(self, name: bytes, value: bytes) -> None:
+        if name == b"content-type":
+            self.content_type = value
+        elif name == b"content-encoding":
+            self.is_encoded = value.strip().lower() != b"identity"
+        elif name == b"content-length":
             if self.length is not None or self.is_chunked:
                 self.fault = "a second length"
             self.length = int(value)  # digits only: httptools has looked
