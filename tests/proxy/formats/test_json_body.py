@@ -115,14 +115,14 @@ def test_model_is_replaced_in_place(body: bytes, expected: bytes) -> None:
 
 
 def test_top_level_model_is_found_among_many_others() -> None:
-    body = b'{"x":[' + b",".join([b'{"model":"a"}'] * 60_000) + b'],"model":"a"}'
+    body = b'{"x":[' + b",".join([b'{"model":"a"}'] * 6_000) + b'],"model":"a"}'
 
     assert replace_model(body, parse_object(body), "b") == body[:-4] + b'"b"}'
 
 
 def test_keys_of_that_name_are_bounded() -> None:
-    with pytest.raises(MalformedBody, match="100000 or more"):
-        parse_object(b'{"x":[' + b",".join([b'{"model":"a"}'] * 100_000) + b"]}")
+    with pytest.raises(MalformedBody, match="10000 or more"):
+        parse_object(b'{"x":[' + b",".join([b'{"model":"a"}'] * 10_000) + b"]}")
 
 
 def test_key_that_looks_like_our_mark_changes_nothing_in_meaning() -> None:
