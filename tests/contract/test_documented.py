@@ -1,0 +1,167 @@
+"""Every setting is described, and stands in conf/proxy.yaml and docs/configuration.md; none there is made up."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from proxy.config.document import parse_yaml
+from proxy.config.loader import document_of, load, validate
+from proxy.config.models import BUILT_IN_PLUGINS, ProviderSettings, Settings
+from proxy.config.shape import fields_of, members, model_of
+from proxy.errors import ConfigError
+from proxy.plugin import Plugin, PluginConfig
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = ROOT / "conf/proxy.yaml"
+DOCS = ROOT / "docs/configuration.md"
+EXAMPLES = sorted((ROOT / "conf/examples").glob("*.yaml"))
+
+ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN": "t", "RERANK_TOKEN": "t"}
+
+
+def sections() -> dict[str, type[PluginConfig]]:
+    """The section and config model of each built-in plugin."""
+    found = {}
+    for name in BUILT_IN_PLUGINS:
+        module = importlib.import_module(f"plugins.{name}")
+        (plugin,) = [
+            each
+            for each in vars(module).values()
+            if isinstance(each, type) and issubclass(each, Plugin) and each is not Plugin
+        ]
+        (model,) = get_args(plugin.__orig_bases__[0])
+        found[to_camel(name)] = model
+    return found
+
+
+def settings_of(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str | None]]:
+    """Path and description of every setting below a model; `*` stands for a name the operator chooses."""
+    for key, field in fields_of(model).items():
+        where = (*path, key)
+        yield where, field.description
+        if (inner := model_of(field.annotation)) is not None:
+            yield from settings_of(inner, where)
+        for part in members(field.annotation):
+            if (values := get_args(part)) and (inner := model_of(values[-1])) is not None:
+                yield from settings_of(inner, (*where, "*"))
+
+
+def all_settings() -> list[tuple[tuple[str, ...], str | None]]:
+    found = list(settings_of(Settings, ()))
+    for name, model in sections().items():
+        found += settings_of(model, (name,))
+    return found
+
+
+def uncommented() -> dict[str, Any]:
+    """The default file with its commented settings switched on: `#` and then two blanks or none."""
+    text = re.sub(r"^#(?= {2,}|\S)", "", DEFAULT.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^native: \{\}\n", "native:\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^models: \{\}\n", "models:\n", text, flags=re.MULTILINE)
+    return parse_yaml(text, "uncommented")[0]
+
+
+def paths_in(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            named = "*" if path in (("providers",), ("models",)) else key
+            yield (*path, named)
+            yield from paths_in(item, (*path, named))
+
+
+IDS = [".".join(path) for path, _ in all_settings()]
+
+
+@pytest.mark.parametrize(("path", "description"), all_settings(), ids=IDS)
+def test_setting_is_documented(path: tuple[str, ...], description: str | None) -> None:
+    in_provider = path[:2] == ("providers", "*")
+    name = ".".join(path[2:] if in_provider else path)
+
+    assert description, "has no description"
+    assert description.endswith(".")
+    assert path in set(paths_in(uncommented())), "is not in conf/proxy.yaml"
+    is_group = any(
+        other[: len(path)] == path and "*" not in other[len(path) :] and other != path for other, _ in all_settings()
+    )
+    assert is_group or f"`{name}`" in DOCS.read_text(), "is not in docs/configuration.md"
+
+
+def test_default_file_names_no_key_that_does_not_exist() -> None:
+    known = (
+        {path for path, _ in all_settings()}
+        | {("models", "*")}
+        | {("providers", "*")}
+        | {(name,) for name in sections()}
+    )
+
+    made_up = {path for path in paths_in(uncommented()) if path not in known and "headers" not in path[:-1]}
+
+    assert not made_up
+
+
+def test_documents_name_no_key_that_does_not_exist() -> None:
+    known = {".".join(path[2:] if path[:2] == ("providers", "*") else path) for path, _ in all_settings()}
+
+    named = re.findall(r"^\| `([A-Za-z.]+)` \|[^|]*\|[^|]*\|$", DOCS.read_text(), flags=re.MULTILINE)
+
+    assert len(named) > 50
+    assert set(named) - known <= {"openai", "anthropic", "gemini", "ollama", "http", "echo"}
+
+
+def test_default_file_needs_no_environment_and_means_the_defaults() -> None:
+    loaded = load(DEFAULT, {}, sections())
+
+    assert loaded.settings == Settings()
+    assert loaded.sections == {name: model() for name, model in sections().items()}
+    assert not loaded.document.faults
+
+
+def test_commented_examples_in_the_default_file_are_valid() -> None:
+    document = document_of(uncommented(), ENVIRON | {"GEMINI": "x"}, source="uncommented")
+
+    with pytest.raises(ConfigError) as caught:
+        validate(document, sections())
+
+    missing_files = {"providers.gemini.apiKeyFile", "providers.openai.tls.caFile"}
+    assert {fault.path for fault in caught.value.faults} == missing_files
+
+
+def test_commented_values_of_a_provider_are_the_defaults_where_they_say_so() -> None:
+    provider = dict(uncommented()["providers"]["openai"])
+    for example in ("apiKey", "models", "headers", "maxConcurrency"):
+        del provider[example]
+    provider["tls"] = {"verify": provider["tls"]["verify"]}
+
+    bare = ProviderSettings.model_validate({"type": provider["type"], "baseUrl": provider["baseUrl"]})
+
+    assert ProviderSettings.model_validate(provider) == bare
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_is_valid(path: Path, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("k\n")
+
+    loaded = load(path, ENVIRON | {"OPENAI_KEY_FILE": str(key_file)}, sections())
+
+    assert loaded.settings.providers
+    assert f"`conf/examples/{path.name}`" in DOCS.read_text()
+
+
+def test_faults_in_the_documents_are_what_the_program_says(tmp_path: Path) -> None:
+    path = tmp_path / "prod.yaml"
+    path.write_text(
+        "server:\n  prot: 1\nqueueTimeout: 5 minutes\nmaxQueue: -1\nproviders:\n  openai:\n    type: openai\n"
+        "    baseUrl: https://a\n    apiKey: ${OPENAI_API_KEY}\n\ncache: {}\n"
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, {}, sections())
+
+    assert caught.value.message.replace(str(path), "conf/prod.yaml") in DOCS.read_text()
