@@ -16,7 +16,7 @@ from proxy.errors import (
 )
 from proxy.upstream.reader import ENDED, GOES_ON, NOTHING, ResponseReader
 from proxy.upstream.response import Receiver
-from proxy.upstream.tcpinfo import never_delivered, sent_and_acked
+from proxy.upstream.tcpinfo import never_delivered, position
 
 JOINED_BODY_BYTES: Final = 64 << 10
 """Up to this size head and body are one write: copying costs less than a second segment or TLS record."""
@@ -64,10 +64,10 @@ class Connection(asyncio.Protocol):
         "_mark",
         "_owner",
         "_peer_closed",
+        "_position",
         "_probe",
         "_reader",
         "_receiver",
-        "_sent",
         "_sock",
         "_started_s",
         "_timeouts",
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._peer_closed = False
         self._behind: asyncio.Future[None] | None = None
         self._unsent = 0
-        self._sent = 0
+        self._position = 0
         self._mark = 0
         self._timeouts: TimeoutSettings
         self._timer: asyncio.TimerHandle | None = None
@@ -148,10 +148,10 @@ class Connection(asyncio.Protocol):
             return
         transport = self._transport
         if self._probe is None:
-            self._mark = self._sent
-            self._sent += len(head) + len(body)
+            self._mark = self._position
+            self._position += len(head) + len(body)
         elif self.exchanges:
-            self._mark = (sent_and_acked(self._probe) or (0, 0))[0]
+            self._mark = position(self._probe)
         self.exchanges += 1
         if not body:
             transport.write(head)
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         if not self._is_uploading:
             return True
         self._active_s = self._clock()
-        self._sent += len(data)
+        self._position += len(data)
         self._transport.write(data)
         return self._behind is None
 
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         if transport.get_extra_info("ssl_object") is not None:
             self._probe = self._sock.dup()  # the loop closes its own before it tells us that the connection is lost
-        self._sent = (sent_and_acked(self._sock) or (0, 0))[0]
+        self._position = position(self._sock)
 
     def data_received(self, data: bytes) -> None:
         """Read on in the response."""

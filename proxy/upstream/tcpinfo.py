@@ -12,12 +12,13 @@ _IS_LINUX = platform.system() == "Linux"
 
 
 def sent_and_acked(sock: socket.socket) -> tuple[int, int] | None:
-    """Count the stream's bytes that left this host, and those the peer's kernel has acknowledged.
+    """Count bytes as the kernel does.
 
     Returns:
-        (sent, acked), or None where the kernel does not say. The SYN may count as one acknowledged byte.
+        (sent, acked), or None where the kernel does not say. `sent` counts retransmissions again; `acked` is the
+        position in our stream up to which the peer's kernel has what we sent, with the SYN counted as one byte.
     Source:
-        struct tcp_info in linux/tcp.h; RFC 4898, tcpEStatsAppHCThruOctetsAcked.
+        struct tcp_info in linux/tcp.h; RFC 4898, tcpEStatsPerfHCDataOctetsOut and tcpEStatsAppHCThruOctetsAcked.
     """
     if not _IS_LINUX:
         return None
@@ -31,20 +32,27 @@ def sent_and_acked(sock: socket.socket) -> tuple[int, int] | None:
     return sent, acked
 
 
-def never_delivered(sock: socket.socket, sent_before: int, *, peer_closed: bool) -> bool:
-    """Whether provably no byte after the first `sent_before` can have been read by the peer.
+def position(sock: socket.socket) -> int:
+    """Find how far the peer has acknowledged our stream, SYN included; 0 if unknown."""
+    counts = sent_and_acked(sock)
+    return 0 if counts is None else counts[1]
+
+
+def never_delivered(sock: socket.socket, mark: int, *, peer_closed: bool) -> bool:
+    """Whether provably nothing that was sent after `mark` can have been read by the peer.
 
     Either nothing more has left this host; or the peer closed in order (FIN) and its acknowledgements, which the
-    FIN carries too, do not reach past `sent_before`: it had closed before our bytes came. An unacknowledged
-    request and a reset prove nothing, because acknowledgements may be delayed by 40 ms and Linux does not count
-    the one a reset carries.
+    FIN carries too, do not reach past `mark`: it had closed before our bytes came. An unacknowledged request and a
+    reset prove nothing, because acknowledgements may be delayed by 40 ms and Linux does not count the one that a
+    reset carries.
 
     Args:
-        sent_before: bytes sent on this connection before those in question.
+        mark: a position no later than the end of all that was sent before the bytes in question. It must not be
+            taken from the count of bytes sent: one retransmission would push it past the request.
         peer_closed: the end of the peer's stream was seen.
     """
     counts = sent_and_acked(sock)
     if counts is None:
         return False
     sent, acked = counts
-    return sent <= sent_before or (peer_closed and acked <= sent_before + 1)
+    return sent < mark or (peer_closed and acked <= mark)
