@@ -10,6 +10,8 @@ from proxy.exchange import Candidate
 from proxy.providers.base import Provider
 
 MAX_KNOWN: Final = 1000
+MAX_MODEL_CHARS: Final = 512
+"""Longer names are no model's: they are neither matched, which could take long, nor kept as keys or labels."""
 MAX_NAMED: Final = 20
 """Most models listed in an error message."""
 
@@ -41,6 +43,7 @@ class Candidates:
             for provider in providers.values()
             if provider.settings.type != "echo" or is_echo_alone
         ]
+        self._is_echo_alone = is_echo_alone
         self._known: dict[tuple[str, str], tuple[Candidate, ...]] = {}
 
     def find(self, model: str, format_name: str, translates_to: frozenset[str] = frozenset()) -> Sequence[Candidate]:
@@ -66,9 +69,9 @@ class Candidates:
         return found
 
     def default(self, format_name: str) -> Sequence[Candidate]:
-        """Find who takes the paths of a format that name no model: its first provider."""
+        """Find who takes the paths of a format that name no model: its first provider, echo only while it is alone."""
         for provider in self._providers.values():
-            if provider.speaks(format_name):
+            if provider.speaks(format_name) and (provider.settings.type != "echo" or self._is_echo_alone):
                 return (Candidate(provider.name, None, provider.settings.priority),)
         raise UnknownModel(f"no {format_name} provider is configured; there are {self._provider_list()}")
 
@@ -93,7 +96,7 @@ class Candidates:
         return None
 
     def _fitting(self, model: str, format_name: str, translates_to: frozenset[str]) -> list[Candidate]:
-        found = self._matching(model)
+        found = self._matching(model) if len(model) <= MAX_MODEL_CHARS else []
         if not found:
             raise UnknownModel(f"no provider has the model {model[:200]!r}; there are {self._model_list()}")
         fitting = [one for one in found if self._can_serve(one, format_name, translates_to)]
