@@ -28,7 +28,7 @@ def names(candidates: Candidates, model: str, format_name: str = "openai") -> li
     return [(one.provider, one.model) for one in candidates.find(model, format_name)]
 
 
-# -- finding -----------------------------------------------------------------------------------------------------------
+# -- finding --------------------------------------------------------------------------------------------------------
 
 
 def test_exact_names_and_patterns_are_found_in_the_order_of_priority() -> None:
@@ -98,7 +98,7 @@ def test_case_counts() -> None:
         candidates.find("GPT-4o", "openai")
 
 
-# -- echo ----------------------------------------------------------------------------------------------------------------
+# -- echo -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format_name", ["openai", "anthropic", "gemini", "ollama", "native"])
@@ -145,7 +145,7 @@ def test_path_without_a_model_goes_to_echo_only_while_nobody_else_is_there() -> 
         foreign.default("openai")
 
 
-# -- who cannot ----------------------------------------------------------------------------------------------------------
+# -- who cannot -----------------------------------------------------------------------------------------------------
 
 
 def test_unknown_model_is_answered_with_the_models_there_are() -> None:
@@ -195,7 +195,7 @@ def test_native_path_takes_any_format_it_can_be_translated_to() -> None:
     assert [one.provider for one in found] == ["a"]
 
 
-# -- bounds --------------------------------------------------------------------------------------------------------------
+# -- bounds ---------------------------------------------------------------------------------------------------------
 
 
 def test_asking_for_ever_new_models_does_not_grow_memory() -> None:
@@ -218,7 +218,7 @@ def test_name_too_long_to_be_a_model_is_unknown_without_being_matched_or_kept() 
     assert len(raised.value.message) < 400
 
 
-# -- lists ---------------------------------------------------------------------------------------------------------------
+# -- lists ----------------------------------------------------------------------------------------------------------
 
 
 def test_list_of_models_has_what_a_client_of_the_format_can_ask_for_by_name() -> None:
@@ -247,7 +247,7 @@ def test_first_exact_model_is_for_those_who_name_none() -> None:
     assert make(a=provider("openai", "gpt-*")).first_model() is None
 
 
-# -- patterns --------------------------------------------------------------------------------------------------------------
+# -- patterns -------------------------------------------------------------------------------------------------------
 
 ALPHABET = "ab*?.+()[]{}|\\^$/-\n"
 MODELS = "ab.+()[]{}|\\^$/-\n"

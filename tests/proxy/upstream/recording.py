@@ -32,12 +32,14 @@ class RecordingSink:
         self.status, self.headers, self.length, self.has_body = status, list(headers), length, has_body
 
     def write(self, data: bytes) -> bool:
-        assert self.is_started and not self.is_finished
+        assert self.is_started
+        assert not self.is_finished
         self.writes.append(data)
         return self.keeps_up
 
     def finish(self) -> None:
-        assert self.is_started and not self.is_finished
+        assert self.is_started
+        assert not self.is_finished
         self.is_finished = True
 
     def fail(self, error: ProxyError) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ async def conclude(relay: Relay) -> RecordingConnection:
     return connection
 
 
-# -- holding back ----------------------------------------------------------------------------------------------------
+# -- holding back ---------------------------------------------------------------------------------------------------
 
 
 async def test_preamble_starts_nothing_before_the_first_output() -> None:
@@ -160,7 +161,7 @@ async def test_event_larger_than_the_limit_flows_before_its_end() -> None:
     assert sink.body == OUTPUT + large
 
 
-# -- ends ------------------------------------------------------------------------------------------------------------
+# -- ends -----------------------------------------------------------------------------------------------------------
 
 
 async def test_complete_stream_is_finished() -> None:
@@ -274,7 +275,7 @@ async def test_failure_before_the_head_is_raised() -> None:
     assert (relay.is_refused, sink.is_started) == (False, False)
 
 
-# -- refused responses -----------------------------------------------------------------------------------------------
+# -- refused responses ----------------------------------------------------------------------------------------------
 
 
 async def test_refused_response_is_collected_and_kept_from_the_client() -> None:
@@ -313,7 +314,7 @@ async def test_refused_response_that_ends_with_a_large_read_is_cut_to_64_kib() -
     assert len(relay.refused_body) == MAX_HELD_BYTES
 
 
-# -- the client falls behind or leaves ---------------------------------------------------------------------------------
+# -- the client falls behind or leaves ------------------------------------------------------------------------------
 
 
 async def test_slow_client_pauses_the_provider_until_it_has_caught_up() -> None:
@@ -387,7 +388,7 @@ async def test_cancelled_run_aborts_the_connection() -> None:
     assert connection.calls == ["abort"]
 
 
-# -- filters -----------------------------------------------------------------------------------------------------------
+# -- filters --------------------------------------------------------------------------------------------------------
 
 
 class Shouting:
@@ -440,7 +441,7 @@ async def test_event_too_large_for_a_filter_breaks_the_stream_off() -> None:
     assert not sink.is_finished
 
 
-# -- whatever the splits -------------------------------------------------------------------------------------------------
+# -- whatever the splits --------------------------------------------------------------------------------------------
 
 LINE_ENDS = (b"\n", b"\r\n", b"\r")
 
@@ -459,7 +460,7 @@ def chat_stream(end: bytes) -> bytes:
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     marks = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(marks)]
 
 
 def relay_pieces(parts: list[bytes], end: Callable[[Relay], None]) -> tuple[RecordingSink, Relay]:
