@@ -143,11 +143,12 @@ class App:
         if self._listener is not None:
             self._listener.close()
         self._server.pre_shutdown()
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + timeout_s
-        while self.pipeline.in_flight and loop.time() < until_s:
-            await asyncio.sleep(0.02)
-        return self.pipeline.in_flight == 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.pipeline.emptied()
+        except TimeoutError:
+            return False
+        return True
 
     async def stop(self) -> None:
         """End everything; requests still running are cut."""

@@ -20,13 +20,16 @@ from proxy.providers.base import RemoteProvider
 from proxy.reload import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.connection import Connection
-from proxy.upstream.headers import LAST_CHUNK, Headers, frame_chunk, serialize_head, strip_query_key
+from proxy.upstream.headers import LAST_CHUNK, Headers, frame_chunk, serialize_head, strip_query_key, write_headers
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink
 
 FAILOVER_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
 """Answers of a provider that another provider may make good."""
+
+MAX_FORWARDED: Final = 16
+"""Providers for which the written headers of one connection are kept."""
 
 BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
@@ -143,7 +146,7 @@ class Try:
                 and request.document.get("model", self._candidate.model) != self._candidate.model
             ):
                 body = replace_model(body, request.document, self._candidate.model or "")
-        query, own = self._credentials()
+        query, headers = self._query_and_headers()
         upload = request.upload
         length = upload.length if upload is not None else len(body)
         if not length and request.method in BODILESS_METHODS:
@@ -152,30 +155,48 @@ class Try:
             request.method.encode("ascii"),
             provider.target(path, query),
             provider.host_header,
-            [*self._rules.request_headers(request.headers), *own],
+            headers,
             length=length,
             is_chunked=upload is not None and upload.length is None,
         )
         return head, body, self._sink
 
-    def _credentials(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        """Choose the query and the headers that carry the right key to the provider, and only that."""
+    def _query_and_headers(self) -> tuple[bytes, bytes]:
+        """Choose the query and the headers, written; with the right key for the provider, and only that."""
         request, provider = self._exchange.request, self._provider
-        own = provider.own_headers(self._client_key, request.headers)
-        if self._wire is not None:
-            return strip_query_key(request.query), [*own, IDENTITY]
+        client_headers = request.headers
+        if self._wire is not None and self._client_key is None:
+            query = strip_query_key(request.query) if request.query else b""
+            known = request.forwarded.get(self._rules)
+            if known is not None and known[0] is client_headers:
+                return query, known[1]
+            own = [*provider.own_headers(None, client_headers), IDENTITY]
+            written = write_headers(self._rules.request_headers(client_headers, own))
+            if len(request.forwarded) < MAX_FORWARDED:
+                request.forwarded[self._rules] = client_headers, written
+            return query, written
+        query, own = self._own_with_client_key() if self._wire is not None else self._own_on_raw_path()
+        return query, write_headers(self._rules.request_headers(client_headers, own))
+
+    def _own_with_client_key(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        request = self._exchange.request
+        own = self._provider.own_headers(self._client_key, request.headers)
+        return strip_query_key(request.query), [*own, IDENTITY]
+
+    def _own_on_raw_path(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """On raw paths the client's own credentials pass as they are, where the proxy holds none for the provider."""
+        request, provider = self._exchange.request, self._provider
+        own = provider.own_headers(None, request.headers)
         if encoding := request.header(b"accept-encoding"):
             own = [*own, (b"Accept-Encoding", encoding)]
-        if provider.has_credential:
-            return strip_query_key(request.query), own
-        if self._client_key is None and self._exchange.caller is not None:
+        is_withheld = self._client_key is None and self._exchange.caller is not None
+        if provider.has_credential or is_withheld:
             return strip_query_key(request.query), own
         theirs = [header for header in request.headers if header[0].lower() in CREDENTIAL_NAMES]
-        kept = [header for header in own if header[0].lower() not in CREDENTIAL_NAMES]
-        return request.query, [*kept, *theirs]
+        return request.query, [*own, *theirs]
 
     def _translated_call(self, wire: Format) -> tuple[bytes, bytes, Sink]:
-        exchange, request, provider = self._exchange, self._exchange.request, self._provider
+        request, provider = self._exchange.request, self._provider
         client_wire = FORMATS[self._operation.format]
         chat = client_wire.read_request(self._operation, request.document or {})
         chat.model = self._candidate.model
@@ -187,7 +208,9 @@ class Try:
         own = [(b"Content-Type", b"application/json"), *provider.own_headers(self._client_key, request.headers)]
         if wire.name == "anthropic":
             own.append((b"anthropic-version", b"2023-06-01"))
-        head = serialize_head(b"POST", provider.target(path, query), provider.host_header, own, length=len(body))
+        head = serialize_head(
+            b"POST", provider.target(path, query), provider.host_header, write_headers(own), length=len(body)
+        )
         sink = TranslatedSink(self._sink, self._translation(wire, operation, client_wire))
         self._operation = operation
         return head, body, sink

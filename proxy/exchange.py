@@ -35,6 +35,10 @@ class Operation:
     streams: bool = False
 
 
+Forwarded = dict[object, tuple[RawHeaders, bytes]]
+"""By provider: the headers it was given last, and what they became on the wire."""
+
+
 class UploadBody(Protocol):
     """A request body that is streamed on rather than collected."""
 
@@ -60,6 +64,7 @@ class Request:
     __slots__ = (
         "body",
         "document",
+        "forwarded",
         "headers",
         "is_streaming",
         "max_output_tokens",
@@ -85,6 +90,7 @@ class Request:
         is_streaming: bool = False,
         max_output_tokens: int | None = None,
         upload: UploadBody | None = None,
+        forwarded: Forwarded | None = None,
     ) -> None:
         self.operation = operation
         self.method = method
@@ -93,6 +99,8 @@ class Request:
         self.query = query
         """As on the wire, without the `?`."""
         self.headers = headers
+        self.forwarded: Forwarded = {} if forwarded is None else forwarded
+        """Shared by requests whose headers are the same, so that these are chosen and written once."""
         self.body = body
         self.document = document
         """The parsed JSON body, None if there is none. Change it through `edit` only."""
@@ -227,7 +235,7 @@ class Sink(Protocol):
     is_started: bool
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
-        """Begin: `headers` are end-to-end ones without framing; `length` None frames as chunks. Sent with the first bytes."""
+        """Begin; sent with the first bytes. `headers` are end-to-end ones; `length` None frames as chunks."""
         ...
 
     def write(self, data: bytes) -> bool:

@@ -46,6 +46,7 @@ class Pipeline:
     ) -> None:
         self.generation = generation
         self.in_flight = 0
+        self._emptied: asyncio.Future[None] | None = None
         self._events = events
         self._tasks = tasks
         self._clock = clock
@@ -94,9 +95,17 @@ class Pipeline:
             if has_slot:
                 self.slots.release()
             self.in_flight -= 1
+            if self._emptied is not None and not self.in_flight and not self._emptied.done():
+                self._emptied.set_result(None)
             self._note(generation, exchange)
             if dispatch.post_response:
                 await dispatch.run_post_response(exchange)
+
+    async def emptied(self) -> None:
+        """Wait until no exchange is in work."""
+        while self.in_flight:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
 
     async def refuse(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """End an exchange that could not even begin, with the error the client is told."""
@@ -146,7 +155,7 @@ class Pipeline:
             if exchange.named_provider not in generation.endpoints:
                 known = ", ".join(generation.endpoints)
                 raise UnknownPath(f"there is no provider {exchange.named_provider[:64]!a}; there are {known}")
-            return (Candidate(exchange.named_provider, None),)
+            return (Candidate(exchange.named_provider, request.model),)
         if request.model is None and format_name == "native":
             request.model = generation.settings.native.default_model or generation.candidates.first_model()
             if request.model is None:

@@ -10,7 +10,7 @@ from proxy.formats.base import Format
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Provider(ABC):
+class Provider:
     """One configured place where requests can go; immutable for the life of a revision."""
 
     format: Format | None = None
@@ -26,7 +26,7 @@ class Provider(ABC):
         return self.format is not None and self.format.name == format_name
 
 
-class LocalProvider(Provider):
+class LocalProvider(Provider, ABC):
     """A provider that answers inside this process."""
 
     @abstractmethod
@@ -34,7 +34,7 @@ class LocalProvider(Provider):
         """Answer a request; quick, because it runs on the loop. Raises ClientError for what it does not serve."""
 
 
-class RemoteProvider(Provider):
+class RemoteProvider(Provider, ABC):
     """A provider behind HTTP.
 
     Args:

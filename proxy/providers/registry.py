@@ -12,7 +12,7 @@ def make_providers(settings: Settings, credential: Callable[[ProviderSettings], 
     """Make every enabled provider.
 
     Args:
-        credential: gives the key held for a provider, None if there is none. Raises ConfigError for a file it cannot read.
+        credential: gives the key held for a provider, None if there is none; raises ConfigError for a bad key file.
     Returns:
         By name, lower priority first, then as configured.
     """

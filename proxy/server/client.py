@@ -1,4 +1,4 @@
-"""The client's connection as the sink of a response: head, framing, backpressure, and the honest end of a broken one."""
+"""The client's connection as a sink: head, framing, backpressure, and the honest end of a broken response."""
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus

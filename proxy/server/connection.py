@@ -1,4 +1,4 @@
-"""aiohttp's low-level server with what it lacks: deadlines for slow senders, a cap on connections, errors in our shape."""
+"""aiohttp's server with what it lacks: deadlines for slow senders, a cap on connections, errors in our shape."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,7 @@ from aiohttp import web
 
 from proxy.events import Events
 from proxy.server.answers import plain_error
+from proxy.server.facts import HeaderFacts
 
 SWEEP_S: Final = 1.0
 
@@ -22,13 +23,15 @@ class ServerProtocol(web.RequestHandler):
         logged traceback.
     """
 
-    __slots__ = ("_is_busy", "_is_held", "_waiting", "peer")
+    __slots__ = ("_is_busy", "_is_held", "_waiting", "facts", "peer")
 
     def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
+        self.facts: HeaderFacts | None = None
+        """What the headers of the last request said."""
         self.peer = ""
         """Address of the TCP peer; empty for a Unix socket."""
 

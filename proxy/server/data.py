@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from proxy.errors import ClientError, MalformedBody, ProxyError
+from proxy.errors import MalformedBody, ProxyError
 from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
@@ -17,6 +17,7 @@ from proxy.pipeline import Pipeline
 from proxy.server.body import ClientUpload, admit, collect, next_part, too_large
 from proxy.server.client import NO_OPERATION, ClientSink
 from proxy.server.connection import ServerProtocol
+from proxy.server.facts import HeaderFacts
 from proxy.server.guard import Guard
 from proxy.server.models import answer_listing
 from proxy.server.routes import RAW, Match, Routes
@@ -70,15 +71,20 @@ class DataSide:
             fields: dict[bytes, bytes] = {}
             error: ProxyError | None = None
             guard = self._guard()
+            facts = protocol.facts
             try:
-                fields = fields_of(request)
-                guard.check_data(protocol.peer, fields)
+                if facts is None or not facts.fit(request.raw_headers):
+                    facts = protocol.facts = HeaderFacts(request.raw_headers)
+                fields = facts.fields
+                if facts.is_admitted is not guard:
+                    guard.check_data(protocol.peer, fields)
+                    facts.is_admitted = guard
                 if match is None:
-                    match = self.routes.find(request.method, path, query, fields)
+                    match = self._find(request.method, path, query, fields)
             except ProxyError as raised:
                 error = raised
                 match = match or Match(error_operation(path, fields))
-            exchange = self._open(request, protocol.peer, path, query, fields, match, received_s)
+            exchange = self._open(request, protocol.peer, path, query, facts, match, received_s)
             wire = FORMATS[match.operation.format]
             sink = ClientSink(request, exchange, wire, self._clock, self._extra(exchange, guard, fields))
             if error is None:
@@ -95,6 +101,15 @@ class DataSide:
         finally:
             protocol.end()
 
+    def _find(self, method: str, path: str, query: bytes, fields: dict[bytes, bytes]) -> Match:
+        """Find what a path means; a provider that answers in this process knows the clients' own paths only."""
+        match = self.routes.find(method, path, query, fields)
+        endpoint = self._pipeline.generation.endpoints.get(match.provider or "")
+        if endpoint is not None and endpoint.pool is None and match.upstream_path is not None:
+            inner = self.routes.find(method, match.upstream_path, query, fields)
+            return Match(inner.operation, inner.model, match.provider, inner.upstream_path or match.upstream_path)
+        return match
+
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _open(
@@ -103,18 +118,21 @@ class DataSide:
         peer: str,
         path: str,
         query: bytes,
-        fields: dict[bytes, bytes],
+        facts: HeaderFacts | None,
         match: Match,
         received_s: float,
     ) -> Exchange:
+        fields = facts.fields if facts is not None else {}
+        caller = facts.caller if facts is not None else None
         upstream_path = path if match.upstream_path is None else match.upstream_path
         inner = Request(
             match.operation,
             method=request.method,
             path=upstream_path.encode("latin-1", "replace"),
             query=query,
-            headers=request.raw_headers,
+            headers=facts.raw if facts is not None else request.raw_headers,
             model=match.model,
+            forwarded=facts.forwarded if facts is not None else None,
         )
         request_id = fields.get(b"x-request-id")
         trace_id = fields.get(b"x-trace-id")
@@ -123,7 +141,7 @@ class DataSide:
             id=request_id.decode() if request_id and WELL_FORMED_ID.fullmatch(request_id) else self._ids.next(),
             received_s=received_s,
             peer=peer,
-            caller=caller_key(fields, query),
+            caller=caller or query_key(query),
             trace_id=trace_id.decode() if trace_id and WELL_FORMED_ID.fullmatch(trace_id) else None,
             named_provider=match.provider,
         )
@@ -214,16 +232,8 @@ class DataSide:
         )
 
 
-def caller_key(fields: dict[bytes, bytes], query: bytes) -> str | None:
-    """Find the key a client shows, in any of the four places where SDKs put it."""
-    authorization = fields.get(b"authorization")
-    if authorization is not None:
-        scheme, _, value = authorization.partition(b" ")
-        if scheme.lower() == b"bearer" and value:
-            return value.strip().decode("latin-1")
-    value = fields.get(b"x-api-key") or fields.get(b"x-goog-api-key") or b""
-    if value:
-        return value.decode("latin-1")
+def query_key(query: bytes) -> str | None:
+    """Find the key that Gemini's clients may put into the query."""
     if b"key=" in query:
         for name, text in parse_qsl(query.decode("latin-1")):
             if name == "key" and text:
@@ -242,16 +252,3 @@ def error_operation(path: str, fields: Mapping[bytes, bytes]) -> Operation:
     else:
         name = "openai" if path.startswith("/v1") else "native"
     return Operation(name, NO_OPERATION, "GET", path, reads_body=False)
-
-
-def fields_of(request: web.BaseRequest) -> dict[bytes, bytes]:
-    """Index the headers by lower-case name; of repeated ones the last.
-
-    Raises:
-        ClientError: Host is repeated, so that two servers could read two hosts.
-    """
-    raw = request.raw_headers
-    fields = {name.lower(): value for name, value in raw}
-    if len(fields) != len(raw) and sum(name.lower() == b"host" for name, _ in raw) > 1:
-        raise ClientError("the Host header is repeated")
-    return fields

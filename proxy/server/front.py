@@ -9,7 +9,8 @@ from proxy.errors import ClientError, MalformedHttp
 from proxy.server.admin import AdminSide
 from proxy.server.answers import problem
 from proxy.server.connection import ServerProtocol
-from proxy.server.data import DataSide, fields_of
+from proxy.server.data import DataSide
+from proxy.server.facts import HeaderFacts
 from proxy.server.guard import Guard, host_name
 
 
@@ -45,7 +46,7 @@ class Front:
     async def _answer(self, request: web.BaseRequest, protocol: ServerProtocol) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         try:
-            fields = fields_of(request)
+            fields = HeaderFacts(request.raw_headers).fields
             if not path.startswith("/"):
                 path = own_path(path, fields)
         except ClientError as error:

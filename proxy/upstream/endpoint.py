@@ -80,8 +80,7 @@ class Endpoint:
         self.provider = provider
         self.pool = pool
         self.slots = slots
-        configured = {name.lower().encode("ascii") for name in provider.settings.headers}
-        self.rules = Headers(own_names=OWN_NAMES | configured)
+        self.rules = Headers(own_names=OWN_NAMES)
         self.in_flight = 0
         self.last_failure: Failure | None = None
         self._metrics = metrics

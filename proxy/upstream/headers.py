@@ -164,11 +164,25 @@ def strip_query_key(query: bytes) -> bytes:
     )
 
 
+def write_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write header lines, each with its CRLF.
+
+    Raises:
+        ClientError: something in them would break out of its line, so that the provider would read another request.
+    """
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    block = b"".join(lines)
+    count = len(lines)
+    if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+        raise ClientError("line end or NUL in the request head")
+    return block
+
+
 def serialize_head(
     method: bytes,
     target: bytes,
     host: bytes,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: bytes,
     *,
     length: int | None = None,
     is_chunked: bool = False,
@@ -176,27 +190,21 @@ def serialize_head(
     """Write a request head, its empty line included.
 
     Args:
+        method: a token; aiohttp's parser has looked.
         target: path and query as they go on the wire.
-        headers: without Host and framing.
+        host: from the configuration.
+        headers: from `write_headers`; without Host and framing.
         length: of the body; None sends no Content-Length.
         is_chunked: the body comes in chunks; then `length` is None.
     Raises:
-        ClientError: something in it would break out of its line, so that the provider would read another request.
+        ClientError: the target would break out of its line.
     """
     if len(target.translate(None, _NOT_IN_TARGET)) != len(target) or not target:
         raise ClientError("space or control character in the path or query")
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, host)]
-    lines += [b"%b: %b" % header for header in headers]
     if length is not None:
-        lines.append(b"Content-Length: %d" % length)
-    elif is_chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    count = len(lines) + 2
-    lines.append(b"\r\n")
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
-        raise ClientError("line end or NUL in the request head")
-    return head
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (method, target, host, headers, length)
+    framing = b"Transfer-Encoding: chunked\r\n\r\n" if is_chunked else b"\r\n"
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (method, target, host, headers, framing)
 
 
 def frame_chunk(data: bytes) -> bytes:

@@ -8,11 +8,13 @@ import pytest
 
 from tests.contract.sources import Source, parse, read_sources
 
-VOCABULARY = ("hookspecs", "plugin", "exchange", "store", "events", "metrics", "errors", "proxy")
+VOCABULARY = (
+    *("hookspecs", "plugin", "exchange", "store", "events", "metrics", "redaction", "values", "errors", "proxy"),
+)
 """Each may import only those to its right; `proxy` is the package itself, with `hookimpl`."""
 
 EVERYTHING_BELOW = [
-    *("server", "pipeline", "reload", "host", "upstream", "routing", "providers", "formats", "config"),
+    *("server", "pipeline", "attempt", "reload", "host", "upstream", "routing", "providers", "formats", "config"),
     *("tasks", "logs", "vocabulary"),
 ]
 ALLOWED = {
@@ -21,7 +23,19 @@ ALLOWED = {
     "app": EVERYTHING_BELOW,
     "testing": ["app", *EVERYTHING_BELOW],
     "server": ["pipeline", "reload", "host", "formats", "config", "tasks", "logs", "vocabulary"],
-    "pipeline": ["reload", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
+    "pipeline": [
+        "attempt",
+        "reload",
+        "host",
+        "providers",
+        "upstream",
+        "routing",
+        "formats",
+        "config",
+        "tasks",
+        "vocabulary",
+    ],
+    "attempt": ["reload", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
     "reload": ["pipeline", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
     "host": ["providers.base", "config", "tasks", "vocabulary"],
     "upstream": ["providers.base", "config", "tasks", "vocabulary"],

@@ -1,0 +1,53 @@
+"""What a connection's request headers say, kept while they stay the same: clients repeat them request after request."""
+
+from typing import Final
+
+from proxy.errors import ClientError
+from proxy.exchange import Forwarded, RawHeaders
+
+CONTENT_LENGTH: Final = b"content-length"
+
+
+class HeaderFacts:
+    """What was read from one set of headers; Content-Length aside, which differs with each body.
+
+    Args:
+        raw: the headers as aiohttp's parser gives them.
+    Raises:
+        ClientError: Host is repeated, so that two servers could read two hosts.
+    """
+
+    __slots__ = ("_after", "_before", "_size", "caller", "fields", "forwarded", "is_admitted", "raw")
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self.fields = {name.lower(): value for name, value in raw}
+        """By lower-case name; of repeated ones the last."""
+        if len(self.fields) != len(raw) and sum(name.lower() == b"host" for name, _ in raw) > 1:
+            raise ClientError("the Host header is repeated")
+        at = next((index for index, (name, _) in enumerate(raw) if name.lower() == CONTENT_LENGTH), len(raw))
+        self.raw = raw
+        self._size = len(raw)
+        self._before = raw[:at]
+        self._after = raw[at + 1 :]
+        self.caller = caller_key(self.fields)
+        self.is_admitted: object = None
+        """The guard that let these headers pass; another one must look again."""
+        self.forwarded: Forwarded = {}
+
+    def fit(self, raw: RawHeaders) -> bool:
+        """Tell whether a request's headers are the same but for the value of Content-Length."""
+        at = len(self._before)
+        if len(raw) != self._size or raw[:at] != self._before or raw[at + 1 :] != self._after:
+            return False
+        return at == self._size or raw[at][0].lower() == CONTENT_LENGTH
+
+
+def caller_key(fields: dict[bytes, bytes]) -> str | None:
+    """Find the key a client shows in a header, in any of the three where SDKs put it."""
+    authorization = fields.get(b"authorization")
+    if authorization is not None:
+        scheme, _, value = authorization.partition(b" ")
+        if scheme.lower() == b"bearer" and value:
+            return value.strip().decode("latin-1")
+    value = fields.get(b"x-api-key") or fields.get(b"x-goog-api-key") or b""
+    return value.decode("latin-1") if value else None
