@@ -134,10 +134,10 @@ def check_path(path: str) -> None:
     """Refuse paths that mean another place to the next server than to this one.
 
     Raises:
-        ClientError: dot segments, also escaped ones, backslashes, or control characters.
+        ClientError: dot segments (escaped ones and `..;x` too), backslashes, or control characters.
     """
     decoded = unquote(path).replace("\\", "/")
-    if any(segment in (".", "..") for segment in decoded.split("/")) or "\\" in path or "%5c" in path.lower():
+    if any(segment.partition(";")[0] in (".", "..") for segment in decoded.split("/")) or "\\" in path or "%5c" in path.lower():
         raise ClientError("the path has dot segments or backslashes")
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in decoded):
         raise ClientError("the path has control characters")
