@@ -136,8 +136,8 @@ def check_path(path: str) -> None:
     Raises:
         ClientError: dot segments (escaped ones and `..;x` too), backslashes, or control characters.
     """
-    decoded = unquote(path).replace("\\", "/")
-    if any(segment.partition(";")[0] in (".", "..") for segment in decoded.split("/")) or "\\" in path or "%5c" in path.lower():
+    decoded = unquote(path)
+    if "\\" in decoded or any(segment.partition(";")[0] in (".", "..") for segment in decoded.split("/")):
         raise ClientError("the path has dot segments or backslashes")
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in decoded):
         raise ClientError("the path has control characters")

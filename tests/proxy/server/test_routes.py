@@ -242,44 +242,10 @@ def test_harmless_dots_are_relayed(path: str) -> None:
 
 TRICKS = st.lists(
     st.sampled_from(
-        [
-            "..",
-            ".",
-            "%2e",
-            "%2E",
-            "%2f",
-            "%2F",
-            "/",
-            "//",
-            "\\",
-            "%5c",
-            ";",
-            "%3b",
-            "%00",
-            "%0d%0a",
-            "%",
-            "%zz",
-            "a",
-            "A",
-        ]
-        + [
-            "config",
-            "health",
-            "proxy",
-            "openai",
-            "v1",
-            "models",
-            "%25",
-            "%252e",
-            "?",
-            "#",
-            " ",
-            "\t",
-            "é",
-            ":",
-            "@",
-            "~",
-        ]
+        (
+            ".. . %2e %2E %2f %2F / // \\ %5c ; %3b %00 %0d%0a % %zz %25 %252e ? # é : @ ~ a A "
+            "config health proxy openai v1 models"
+        ).split(" ")
     ),
     max_size=12,
 )
@@ -323,9 +289,12 @@ def test_no_trick_reaches_another_prefix_than_it_shows(prefix: str, parts: list[
 def test_any_path_is_found_or_refused_in_plain_words(path: str) -> None:
     try:
         find("POST", path)
+        refusal = None
     except ClientError as error:
-        assert error.status in (400, 404, 405)
-        assert len(error.message) < 400
+        refusal = error
+
+    assert refusal is None or refusal.status in (400, 404, 405)
+    assert refusal is None or len(refusal.message) < 400
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\%;./"), max_size=20))
