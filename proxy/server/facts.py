@@ -35,11 +35,16 @@ class HeaderFacts:
         self.forwarded: Forwarded = {}
 
     def fit(self, raw: RawHeaders) -> bool:
-        """Tell whether a request's headers are the same but for the value of Content-Length."""
+        """Tell whether a request's headers are the same but for the value of Content-Length, which is taken over."""
         at = len(self._before)
         if len(raw) != self._size or raw[:at] != self._before or raw[at + 1 :] != self._after:
             return False
-        return at == self._size or raw[at][0].lower() == CONTENT_LENGTH
+        if at == self._size:
+            return True
+        if raw[at][0].lower() != CONTENT_LENGTH:
+            return False
+        self.fields[CONTENT_LENGTH] = raw[at][1]  # an older length would frame this body wrong for the provider
+        return True
 
 
 def caller_key(fields: dict[bytes, bytes]) -> str | None:
