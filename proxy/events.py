@@ -43,7 +43,7 @@ class Events:
         """Record an event. Never called per chunk; per request only where something is wrong or asked for."""
         event = Event(self._wall_clock(), level, kind, message, fields)
         self._ring.append(event)
-        for tell in self._subscribers:
+        for tell in tuple(self._subscribers):  # one may end its subscription while it is told
             tell(event)
 
     def subscribe(self, tell: Callable[[Event], None]) -> Callable[[], None]:
