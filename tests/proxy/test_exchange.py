@@ -1,0 +1,83 @@
+"""The request and what is noted about it."""
+
+import orjson
+import pytest
+
+from proxy.exchange import Exchange, Operation, Request, ResponseHead, Usage
+
+CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
+
+
+def make_request(document: dict[str, object] | None = None) -> Request:
+    body = orjson.dumps(document) if document is not None else b""
+    return Request(CHAT, method="POST", path=b"/v1/chat/completions", body=body, document=document)
+
+
+def test_edit_sets_adds_and_removes_keys_in_document_and_body() -> None:
+    request = make_request({"model": "a", "n": 1, "seed": 2})
+
+    request.edit(model="b", seed=None, top_p=0.5)
+
+    assert request.document == {"model": "b", "n": 1, "top_p": 0.5}
+    assert orjson.loads(request.body) == request.document
+
+
+def test_edit_leaves_nulls_that_the_client_sent() -> None:
+    request = make_request({"model": "a", "stop": None})
+
+    request.edit(model="b")
+
+    assert request.document == {"model": "b", "stop": None}
+
+
+def test_edit_does_not_touch_the_document_that_others_hold() -> None:
+    document: dict[str, object] = {"model": "a"}
+    request = make_request(document)
+
+    request.edit(model="b")
+
+    assert document == {"model": "a"}
+
+
+def test_edit_makes_a_body_where_there_was_none() -> None:
+    request = make_request()
+
+    request.edit(model="a")
+
+    assert request.body == b'{"model":"a"}'
+
+
+@pytest.mark.parametrize("kind", ["request", "response"])
+def test_header_is_found_in_any_case_the_first_of_its_name(kind: str) -> None:
+    headers = [(b"X-One", b"1"), (b"x-ONE", b"2")]
+    holder = (
+        ResponseHead(200, headers) if kind == "response" else Request(CHAT, method="POST", path=b"/", headers=headers)
+    )
+
+    assert holder.header(b"x-one") == b"1"
+    assert holder.header(b"x-two") is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "total"),
+    [(Usage(), None), (Usage(1), None), (Usage(None, 2), None), (Usage(1, 2), 3), (Usage(0, 0), 0)],
+)
+def test_total_is_known_only_with_both_parts(usage: Usage, total: int | None) -> None:
+    assert usage.total_tokens == total
+
+
+def test_exchange_is_its_own_trace_unless_the_client_names_one() -> None:
+    request = make_request()
+
+    own, named = Exchange(request, id="r", received_s=0.0), Exchange(request, id="r", received_s=0.0, trace_id="t")
+
+    assert (own.trace_id, named.trace_id) == ("r", "t")
+
+
+def test_exchanges_share_no_notes_and_no_attempts() -> None:
+    one, other = (Exchange(make_request(), id="r", received_s=0.0) for _ in range(2))
+
+    one.notes["cache"] = 1
+
+    assert other.notes == {}
+    assert one.attempts is not other.attempts
