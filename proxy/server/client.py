@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -11,6 +11,7 @@ from proxy.errors import ProxyError, UpstreamError
 from proxy.exchange import Exchange
 from proxy.formats.base import Format
 from proxy.server.answers import PROBLEM, problem_body
+from proxy.server.connection import ServerProtocol
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -64,6 +65,7 @@ class ClientSink:
         "_has_body",
         "_head",
         "_is_chunked",
+        "_is_flowing",
         "_is_old",
         "_may_keep_alive",
         "_protocol",
@@ -81,7 +83,7 @@ class ClientSink:
         clock: Callable[[], float],
         extra: bytes,
     ) -> None:
-        self._protocol = request.protocol
+        self._protocol = cast(ServerProtocol, request.protocol)
         self._writer = request.writer
         self._exchange = exchange
         self._wire = wire
@@ -91,6 +93,8 @@ class ClientSink:
         self._may_keep_alive = request.keep_alive and not self._is_old
         self._head = b""
         self._is_chunked = False
+        self._is_flowing = False
+        """The head is out and chunks follow: the hot state of a stream."""
         self._has_body = True
         self.is_started = False
         self.is_finished = False
@@ -120,6 +124,13 @@ class ClientSink:
     def write(self, data: bytes) -> bool:
         """Send body bytes; with the head, if it has not left yet."""
         exchange = self._exchange
+        if self._is_flowing and data:
+            exchange.bytes_out += len(data)
+            transport = self._protocol.transport
+            if transport is None:
+                return True
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            return not self._protocol.is_behind
         if not data or not self._has_body:
             data = self._head
             if not data:
@@ -138,7 +149,8 @@ class ClientSink:
         if transport is None:  # the client has left; the cancellation of the exchange is on its way
             return True
         transport.write(data)
-        return not protocol.writing_paused
+        self._is_flowing = self._is_chunked
+        return not protocol.is_behind
 
     def finish(self) -> None:
         """End the response."""

@@ -23,13 +23,14 @@ class ServerProtocol(web.RequestHandler):
         logged traceback.
     """
 
-    __slots__ = ("_is_busy", "_is_held", "_waiting", "facts", "peer")
+    __slots__ = ("_is_busy", "_is_held", "_waiting", "facts", "is_behind", "peer")
 
     def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
+        self.is_behind = False
         self.facts: HeaderFacts | None = None
         """What the headers of the last request said."""
         self.peer = ""
@@ -52,6 +53,16 @@ class ServerProtocol(web.RequestHandler):
         if not self._is_busy and self not in self._waiting:
             self._waiting[self] = self._loop.time()
         super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """Note that the client takes our bytes too slowly."""
+        self.is_behind = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the client has caught up."""
+        self.is_behind = False
+        super().resume_writing()
 
     def pause_reading(self) -> None:
         """Stop reading: the body is ahead of who takes it."""

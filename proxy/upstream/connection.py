@@ -14,7 +14,7 @@ from proxy.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
-from proxy.upstream.reader import ENDED, GOES_ON, NOTHING, ResponseReader
+from proxy.upstream.reader import ENDED, GOES_ON, HEAD_CAME, ResponseReader
 from proxy.upstream.response import Receiver
 from proxy.upstream.tcpinfo import never_delivered, position
 
@@ -252,9 +252,8 @@ class Connection(asyncio.Protocol):
             return
         if progress != GOES_ON:
             self._note_begin()
-            if progress == NOTHING:
-                return
-        receiver.on_read()
+            if progress == HEAD_CAME:
+                receiver.on_read()
 
     def eof_received(self) -> None:
         """See the provider close its side; the loop closes the connection after this."""

@@ -101,8 +101,6 @@ class ResponseReader:
     def stop(self) -> None:
         """Call the receiver no more."""
         self._receiver = self._feed = None
-        if self._response is not None:
-            self._response.receiver = None
 
     def feed(self, data: bytes) -> int:
         """Read on.
@@ -143,7 +141,7 @@ class ResponseReader:
                 check_partial_head(data, seen, self.provider)
                 self._partial = data if data is partial else bytearray(data)
                 return NOTHING
-            response, parser = parse_head(bytes(data[:end]), receiver, self.provider)
+            response, parser = parse_head(bytes(data[:end]), self.provider)
             data = data[end:]
             if response.status >= 200:
                 break
@@ -189,24 +187,31 @@ class ResponseReader:
             return NOTHING
         try:
             feed(data)
-        except httptools.HttpParserCallbackError as exc:
-            raise exc.__context__ or exc from None  # not the provider's fault: the receiver raised
         except httptools.HttpParserError as exc:
-            reason = "bytes after the end of the response" if response.is_complete else f"bad chunk: {exc}"
-            raise self._refusal(reason) from exc
+            if response.is_complete:
+                raise self._refusal("bytes after the end of the response") from exc
+            self._deliver(response.parts)
+            raise self._refusal(f"bad chunk: {exc}") from exc
         if response.is_complete:
             # The parser takes stray line ends for nothing; the true end is one empty line.
             if response.fault or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r")):
                 raise self._refusal("bytes after the end of the response")
+            self._deliver(response.parts)
             return ENDED
-        if response.took_body:
-            response.took_body = False
+        if response.parts:
             self._silent = 0
+            self._deliver(response.parts)
             return GOES_ON
         self._silent += len(data)
         if self._silent > self.header_limit:
             raise self._refusal(f"more than {self.header_limit} bytes of chunk framing or trailers without data")
         return NOTHING
+
+    def _deliver(self, parts: list[bytes]) -> None:
+        if parts and self._receiver is not None:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self._receiver.on_data(data)
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)

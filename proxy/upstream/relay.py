@@ -13,6 +13,8 @@ MAX_HELD_BYTES: Final = 64 << 10
 
 SSE_BOUNDARIES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 LINE_BOUNDARIES: Final = (b"\n",)
+ANY_BOUNDARY: Final = (b"",)
+"""Of what is no stream of events: it may be cut anywhere."""
 
 
 class FlowControl(Protocol):
@@ -72,7 +74,7 @@ class Passage:
     headers: Iterable[tuple[bytes, bytes]]
     observer: ResponseObserver | None = None
     is_held: bool = False
-    boundaries: tuple[bytes, ...] = ()
+    boundaries: tuple[bytes, ...] = ANY_BOUNDARY
     filtering: Filtering | None = None
 
 
@@ -93,6 +95,8 @@ class Relay:
         "_decide",
         "_filtering",
         "_held",
+        "_is_begun",
+        "_is_flowing",
         "_is_paused",
         "_observer",
         "_parts",
@@ -110,12 +114,14 @@ class Relay:
         self._decide = decide
         self._passage: Passage | None = None
         self._observer: ResponseObserver | None = None
-        self._boundaries: tuple[bytes, ...] = ()
+        self._boundaries: tuple[bytes, ...] = ANY_BOUNDARY
         self._filtering: Filtering | None = None
         self._connection: FlowControl | None = None
         self._parts: list[bytes] = []
         self._held = b""
         self._waiter: asyncio.Future[None] | None = None
+        self._is_begun = False
+        self._is_flowing = False
         self._is_paused = False
         self.is_over = False
         """Nothing more comes from the provider."""
@@ -140,11 +146,22 @@ class Relay:
             self._filtering = passage.filtering
 
     def on_data(self, data: bytes) -> None:
-        """Take body bytes; they are handed on once per socket read."""
-        self._parts.append(data)
+        """Take the body bytes of one read; those that come with the head wait for `on_read` or the end."""
+        if not self._is_flowing:
+            self._parts.append(data)
+            if self._is_begun:
+                self.on_read()
+            return
+        if self._observer is not None:
+            self._observer.feed(data)
+        if self._held or not data.endswith(self._boundaries):
+            self._pass(data, is_end=False)
+        elif not self._sink.write(data):
+            self._pause()
 
     def on_read(self) -> None:
-        """Hand on what one socket read brought."""
+        """Hand on what came with the head."""
+        self._is_begun = True
         if self._passage is None:
             self._collect()
             return
@@ -248,9 +265,15 @@ class Relay:
                 self._held = data
                 return
             self._start()
-        if self._boundaries and not is_end and not data.endswith(self._boundaries):
+            self._is_flowing = self._filtering is None
+        if not is_end and not data.endswith(self._boundaries):
             data = self._whole_events(data)
-        if not sink.write(data) and not self._is_paused:
+        if not sink.write(data):
+            self._pause()
+
+    def _pause(self) -> None:
+        """Let the exchange's task wait for the client."""
+        if not self._is_paused:
             self._is_paused = True
             if not self.is_over and self._connection is not None:
                 self._connection.pause_reading()
@@ -274,7 +297,7 @@ class Relay:
         passage = self._passage
         if passage is None or not passage.is_held or len(data) > MAX_HELD_BYTES:
             return False
-        if self._boundaries and self._observer is not None:
+        if self._boundaries is not ANY_BOUNDARY and self._observer is not None:
             return not self._observer.has_output
         return not data
 
@@ -293,12 +316,13 @@ class Relay:
         data, observer = self._take(), self._observer
         if observer is not None:
             observer.finish()
-            if self._boundaries and not observer.is_complete:
+            if self._boundaries is not ANY_BOUNDARY and not observer.is_complete:
                 self._pass(data, is_end=False)
                 self.error = UpstreamCut("the stream ended without its end event")
                 return
             if observer.error is not None and not self._sink.is_started:
                 self.error = UpstreamRejected(f"the stream began with an error: {observer.error}")
                 return
-        self._pass(data, is_end=True)
+        if data or self._held or self._filtering is not None or not self._sink.is_started:
+            self._pass(data, is_end=True)
         self._sink.finish()

@@ -139,6 +139,7 @@ class Recorder:
         assert data
         self.calls.append("data")
         self.parts.append(data)
+        self._news.set()
 
     def on_read(self) -> None:
         self.calls.append("read")
@@ -156,7 +157,7 @@ class Recorder:
         self._done.set_result(None)
 
     async def read(self) -> None:
-        """Wait for the next `on_read`."""
+        """Wait for the next bytes, or the head."""
         async with asyncio.timeout(5):
             await self._news.wait()
         self._news.clear()

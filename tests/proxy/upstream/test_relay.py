@@ -32,12 +32,13 @@ def plain_relay(sink: RecordingSink) -> Relay:
 
 
 def receive(relay: Relay, *reads: bytes, head: ResponseHead | None = HEAD) -> None:
-    """Bring a head, and one socket read for each piece."""
+    """Bring one socket read for each piece; the head, if there is one, comes in the first."""
     if head is not None:
         relay.on_head(head)
-    for data in reads:
+    for number, data in enumerate(reads):
         relay.on_data(data)
-        relay.on_read()
+        if head is not None and number == 0:
+            relay.on_read()
 
 
 async def conclude(relay: Relay) -> RecordingConnection:
