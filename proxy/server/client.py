@@ -17,6 +17,9 @@ STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 
+NO_CONTENT: Final = 204
+"""Must not have a Content-Length (RFC 9110, 8.6)."""
+
 NO_OPERATION: Final = "none"
 """Name of the operation of an exchange whose path stands for nothing."""
 
@@ -60,6 +63,8 @@ class ClientSink:
 
     __slots__ = (
         "_clock",
+        "_content",
+        "_ends_with_close",
         "_exchange",
         "_extra",
         "_has_body",
@@ -85,6 +90,7 @@ class ClientSink:
     ) -> None:
         self._protocol = cast(ServerProtocol, request.protocol)
         self._writer = request.writer
+        self._content = request.content
         self._exchange = exchange
         self._wire = wire
         self._clock = clock
@@ -93,8 +99,9 @@ class ClientSink:
         self._may_keep_alive = request.keep_alive and not self._is_old
         self._head = b""
         self._is_chunked = False
+        self._ends_with_close = False
         self._is_flowing = False
-        """The head is out and chunks follow: the hot state of a stream."""
+        """Head and first bytes are out and chunks follow: the hot state of a stream."""
         self._has_body = True
         self.is_started = False
         self.is_finished = False
@@ -102,21 +109,29 @@ class ClientSink:
     # -- the sink --------------------------------------------------------------------------------------------------
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
-        """Write down the head; it leaves with the first bytes of the body."""
+        """Write down the head; it leaves with the first bytes of the body.
+
+        Raises:
+            ValueError: a header of a plugin's reply would break out of its line.
+        """
+        lines = [b"%b: %b\r\n" % pair for pair in headers]
+        named = b"".join(lines)
+        if named.count(b"\n") != len(lines) or named.count(b"\r") != len(lines):
+            raise ValueError("line end within a response header")
         self.is_started = True
         self._exchange.status = status
         self._has_body = has_body
-        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra]
-        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra, named]
         if length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
+            if status != NO_CONTENT:
+                lines.append(b"Content-Length: %d\r\n" % length)
         elif has_body:
-            if self._is_old:
-                self._may_keep_alive = False
-            else:
+            self._ends_with_close = self._is_old
+            if not self._is_old:
                 self._is_chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
-        if not self._may_keep_alive:
+        if not self._may_keep_alive or not self._content.is_eof():  # what follows an unread body is no request
+            self._may_keep_alive = False
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
         self._head = b"".join(lines)
@@ -149,7 +164,7 @@ class ClientSink:
         if transport is None:  # the client has left; the cancellation of the exchange is on its way
             return True
         transport.write(data)
-        self._is_flowing = self._is_chunked
+        self._is_flowing = self._is_chunked and exchange.time_to_first_token_s is not None
         return not protocol.is_behind
 
     def finish(self) -> None:
@@ -187,8 +202,12 @@ class ClientSink:
     def close(self) -> None:
         """Close the connection without ending the response; what was written is still sent."""
         self._may_keep_alive = False
-        if self._protocol.transport is not None:
-            self._protocol.transport.close()
+        if (transport := self._protocol.transport) is None:
+            return
+        if self._ends_with_close:  # HTTP/1.0 takes an orderly close for the end of the body
+            transport.abort()
+        else:
+            transport.close()
 
     @property
     def written(self) -> Written:
