@@ -32,7 +32,8 @@ def admit(request: web.BaseRequest, fields: dict[bytes, bytes], limit_bytes: int
     length = declared_length(fields)
     if length is not None and length > limit_bytes:
         raise too_large(length, limit_bytes)
-    if fields.get(b"expect", b"").lower() == b"100-continue" and request.transport is not None:
+    is_waiting = fields.get(b"expect", b"").lower() == b"100-continue" and request.version >= (1, 1)
+    if is_waiting and request.transport is not None:
         request.transport.write(CONTINUE)
     return length
 
@@ -49,7 +50,7 @@ async def next_part(content: StreamReader, idle_s: float) -> bytes:
             return await content.readany()
     except TimeoutError:
         raise ClientTimeout(f"nothing of the body came for {idle_s:g} s (server.bodyIdleTimeout)") from None
-    except web.PayloadAccessError as error:
+    except (web.RequestPayloadError, web.PayloadAccessError) as error:
         raise MalformedHttp("the body is not framed as HTTP demands") from error
 
 
