@@ -78,7 +78,8 @@ class RemoteProvider(Provider, ABC):
 
     def target(self, path: bytes, query: bytes) -> bytes:
         """Return the request target for a path under `baseUrl`."""
-        return b"%b%b?%b" % (self.prefix, path, query) if query else self.prefix + path
+        whole = self.prefix + path or b"/"
+        return b"%b?%b" % (whole, query) if query else whole
 
     def call_path(self, operation: Operation, request: Request, model: str | None) -> bytes:
         """Return the vendor's path under `baseUrl` for a request of the provider's own format."""
