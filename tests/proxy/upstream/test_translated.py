@@ -1,0 +1,127 @@
+"""A reply on its way through a translation."""
+
+import pytest
+
+from proxy.errors import ProxyError, UpstreamProtocol, UpstreamRejected
+from proxy.upstream.translated import MAX_BODY_BYTES, TranslatedSink
+from tests.proxy.upstream.recording import RecordingSink
+
+HEADERS = [(b"Content-Type", b"theirs"), (b"X-Theirs", b"1")]
+
+
+class Shouting:
+    """A translation into upper case."""
+
+    content_type = b"text/loud"
+
+    def __init__(self, is_streaming: bool) -> None:
+        self.is_streaming = is_streaming
+
+    def open(self) -> bytes:
+        return b"OPEN "
+
+    def feed(self, data: bytes) -> bytes:
+        if data == b"bad":
+            raise UpstreamRejected("an error within the stream")
+        return data.upper().replace(b"SKIP", b"")
+
+    def end(self, body: bytes) -> bytes:
+        if body == b"bad":
+            raise UpstreamRejected("an error in the body", status=400)
+        return b" END" if self.is_streaming else body.upper()
+
+
+def test_stream_is_opened_translated_and_ended() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(True))
+
+    sink.start(200, HEADERS, None, True)
+    sink.write(b"one")
+    sink.write(b"two")
+    sink.finish()
+
+    assert (client.status, client.headers, client.length) == (200, [(b"Content-Type", b"text/loud")], None)
+    assert client.body == b"OPEN ONETWO END"
+    assert client.is_finished
+
+
+def test_piece_that_means_nothing_in_the_other_format_is_not_written() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(True))
+    sink.start(200, HEADERS, None, True)
+
+    assert sink.write(b"skip")
+    assert client.writes == [b"OPEN "]
+
+
+def test_slow_client_is_felt_through_the_translation() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(True))
+    sink.start(200, HEADERS, None, True)
+
+    client.keeps_up = False
+
+    assert not sink.write(b"one")
+
+
+async def test_drain_waits_for_the_client() -> None:
+    client = RecordingSink()
+    client.catch_up()
+
+    await TranslatedSink(client, Shouting(True)).drain()
+
+
+def test_whole_reply_starts_at_its_end_with_its_new_length() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(False))
+
+    sink.start(200, HEADERS, 6, True)
+    sink.write(b"one")
+    sink.write(b"two")
+    was_started = client.is_started
+    sink.finish()
+
+    assert not was_started
+    assert (client.length, client.body, client.is_finished) == (6, b"ONETWO", True)
+    assert client.headers == [(b"Content-Type", b"text/loud")]
+
+
+def test_whole_reply_that_is_an_error_leaves_the_client_untouched() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(False))
+    sink.start(200, HEADERS, 3, True)
+    sink.write(b"bad")
+
+    with pytest.raises(UpstreamRejected):
+        sink.finish()
+    assert not client.is_started
+
+
+def test_error_within_a_stream_is_raised_to_the_relay() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(True))
+    sink.start(200, HEADERS, None, True)
+
+    with pytest.raises(UpstreamRejected):
+        sink.write(b"bad")
+    assert not client.is_finished
+
+
+def test_reply_too_large_to_translate_is_refused() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(False))
+    sink.start(200, HEADERS, None, True)
+    sink.write(b"x" * MAX_BODY_BYTES)
+
+    with pytest.raises(UpstreamProtocol):
+        sink.write(b"x")
+    assert not client.is_started
+
+
+def test_failure_is_passed_on_to_the_client() -> None:
+    client = RecordingSink()
+    error = ProxyError("no")
+
+    TranslatedSink(client, Shouting(True)).fail(error)
+
+    assert client.error is error
