@@ -98,7 +98,7 @@ class Status:
         for name, endpoint in generation.endpoints.items():
             if not endpoint.provider.settings.tls.verify:
                 found.append(f"certificates are not checked: providers.{name}.tls.verify is false")
-            if (recent := endpoint.recent()).calls >= 5 and recent.failures * 2 > recent.calls:
+            if (recent := endpoint.recent(self._clock())).calls >= 5 and recent.failures * 2 > recent.calls:
                 found.append(f"provider {name} failed {recent.failures} of {recent.calls} calls; see /providers/status")
         if self._memory_percent() > HIGH_MEMORY_PERCENT:
             found.append(f"memory is at {self._memory_percent():.0f}% of the limit")
@@ -147,5 +147,5 @@ class Status:
         return AdminReply(self._show_config(), headers=(("ETag", f'"{revision}"'),))
 
     async def _providers(self, request: AdminRequest) -> AdminReply:
-        endpoints = self._pipeline.generation.endpoints
-        return AdminReply({"providers": [endpoint.describe() for endpoint in endpoints.values()]})
+        endpoints, now_s = self._pipeline.generation.endpoints, self._clock()
+        return AdminReply({"providers": [endpoint.describe(now_s) for endpoint in endpoints.values()]})

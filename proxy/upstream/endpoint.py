@@ -92,9 +92,7 @@ class Endpoint:
     def record(self, attempt: Attempt, duration_s: float, now_s: float, error: ProxyError | None) -> None:
         """Take note of how a call ended; a call that the client broke off counts as neither good nor bad."""
         if now_s >= self._turn_at_s:
-            stale = now_s - self._turn_at_s >= WINDOW_S
-            self._before, self._now = (Seen() if stale else self._now), Seen()
-            self._turn_at_s = now_s + WINDOW_S
+            self._turn(now_s)
         seen = self._now
         seen.calls += 1
         seen.latency.observe(duration_s)
@@ -132,17 +130,19 @@ class Endpoint:
         """Count the time to the first token of one stream."""
         self._of(model or "").first_token.observe(time_s)
 
-    def recent(self) -> Seen:
-        """Sum up the running window and the one before it."""
+    def recent(self, now_s: float) -> Seen:
+        """Sum up the running window and the one before it; what is older is forgotten, also while nothing is called."""
+        if now_s >= self._turn_at_s:
+            self._turn(now_s)
         both = Seen(self._now.calls + self._before.calls, self._now.failures + self._before.failures)
         both.latency.counts = [
             a + b for a, b in zip(self._now.latency.counts, self._before.latency.counts, strict=True)
         ]
         return both
 
-    def describe(self) -> JsonObject:
+    def describe(self, now_s: float) -> JsonObject:
         """Show the provider as `/providers/status` does; rates and percentiles are of the last 5 to 10 minutes."""
-        settings, recent, failure = self.provider.settings, self.recent(), self.last_failure
+        settings, recent, failure = self.provider.settings, self.recent(now_s), self.last_failure
         rate = recent.failures / recent.calls if recent.calls else 0.0
         shown: JsonObject = {
             "name": self.provider.name,
@@ -170,6 +170,11 @@ class Endpoint:
             pool = self.pool
             shown["connections"] = {"idle": pool.idle, "busy": pool.busy, "opened": pool.opened, "reused": pool.reused}
         return shown
+
+    def _turn(self, now_s: float) -> None:
+        is_stale = now_s - self._turn_at_s >= WINDOW_S
+        self._before, self._now = (Seen() if is_stale else self._now), Seen()
+        self._turn_at_s = now_s + WINDOW_S
 
     def _of(self, model: str) -> _ModelSeries:
         series = self._series.get(model)

@@ -1,0 +1,169 @@
+"""What is noted about a provider's calls, and for how long."""
+
+import pytest
+
+from proxy.config.models import ProviderSettings
+from proxy.errors import UpstreamConnect, UpstreamError
+from proxy.exchange import Attempt, Usage
+from proxy.metrics import Registry
+from proxy.providers.echo import EchoProvider
+from proxy.upstream.endpoint import WINDOW_S, Endpoint, UpstreamMetrics
+from proxy.upstream.slots import Slots
+
+START_S = 1000.0
+
+
+class Rig:
+    """An endpoint with its registry."""
+
+    def __init__(self, slots: Slots | None = None) -> None:
+        self.registry = Registry()
+        provider = EchoProvider("a", ProviderSettings.model_validate({"type": "echo", "models": ["*"]}))
+        self.endpoint = Endpoint(provider, None, slots, UpstreamMetrics(self.registry))
+
+    def call(
+        self, now_s: float = START_S, *, error: UpstreamError | None = None, duration_s: float = 0.2, model: str = "m"
+    ) -> None:
+        self.endpoint.record(Attempt("a", model, now_s - duration_s), duration_s, now_s, error)
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        metric = next(metric for metric in self.registry if metric.name == name)
+        return {labels: series.value for labels, series in metric.items() if series.value}
+
+
+def test_provider_that_was_never_called_is_unknown() -> None:
+    shown = Rig().endpoint.describe(START_S)
+
+    assert (shown["state"], shown["calls"], shown["errorRate"], shown["lastError"]) == ("unknown", 0, 0.0, None)
+    assert shown["latencyMs"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_calls_and_failures_make_the_rate() -> None:
+    rig = Rig()
+
+    for _ in range(3):
+        rig.call()
+    rig.call(error=UpstreamConnect("a: connection refused"))
+
+    shown = rig.endpoint.describe(START_S)
+    assert (shown["state"], shown["calls"], shown["errorRate"]) == ("ok", 4, 0.25)
+    assert shown["lastError"]["code"] == "upstream_connect"
+    assert shown["lastError"]["message"] == "a: connection refused"
+    assert shown["lastError"]["at"].endswith("Z")
+
+
+def test_provider_that_mostly_fails_is_failing() -> None:
+    rig = Rig()
+
+    rig.call()
+    for _ in range(2):
+        rig.call(error=UpstreamError("no"))
+
+    assert rig.endpoint.describe(START_S)["state"] == "failing"
+
+
+def test_percentiles_are_estimated_from_the_durations() -> None:
+    rig = Rig()
+
+    for _ in range(100):
+        rig.call(duration_s=0.2)
+
+    latency = rig.endpoint.describe(START_S)["latencyMs"]
+    assert all(100 <= latency[name] <= 250 for name in ("p50", "p95", "p99"))
+
+
+def test_last_window_still_counts_in_the_next() -> None:
+    rig = Rig()
+
+    rig.call(START_S, error=UpstreamError("no"))
+    rig.call(START_S + WINDOW_S)
+
+    recent = rig.endpoint.recent(START_S + WINDOW_S)
+    assert (recent.calls, recent.failures, sum(recent.latency.counts)) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(("later_s", "calls"), [(0, 5), (WINDOW_S + 1, 5), (2 * WINDOW_S + 1, 0), (86_400, 0)])
+def test_what_is_long_past_is_forgotten_though_nothing_is_called(later_s: float, calls: int) -> None:
+    rig = Rig()
+    for _ in range(5):
+        rig.call(START_S, error=UpstreamError("no"))
+
+    shown = rig.endpoint.describe(START_S + later_s)
+
+    assert shown["calls"] == calls
+    assert shown["state"] == ("failing" if calls else "unknown")
+
+
+def test_old_calls_do_not_mix_with_new_ones_after_a_pause() -> None:
+    rig = Rig()
+    rig.call(START_S, error=UpstreamError("no"))
+
+    rig.call(START_S + 10 * WINDOW_S)
+
+    assert rig.endpoint.recent(START_S + 10 * WINDOW_S).failures == 0
+
+
+def test_outcomes_are_counted_by_model_and_code() -> None:
+    rig = Rig()
+
+    rig.call()
+    rig.call()
+    rig.call(error=UpstreamConnect("no"))
+    rig.endpoint.record_cancelled(Attempt("a", None, START_S))
+
+    assert rig.counted("upstream_requests_total") == {
+        ("a", "m", "ok"): 2,
+        ("a", "m", "upstream_connect"): 1,
+        ("a", "", "cancelled"): 1,
+    }
+
+
+def test_cancelled_call_is_neither_good_nor_bad() -> None:
+    rig = Rig()
+
+    rig.endpoint.record_cancelled(Attempt("a", "m", START_S))
+
+    assert rig.endpoint.recent(START_S).calls == 0
+
+
+def test_tokens_are_added_by_type() -> None:
+    rig = Rig()
+
+    rig.endpoint.record_usage("m", Usage(10, 5, 3, 2, 1))
+    rig.endpoint.record_usage("m", Usage(1, None))
+
+    assert rig.counted("tokens_total") == {
+        ("a", "m", "input"): 11,
+        ("a", "m", "output"): 5,
+        ("a", "m", "cache_read"): 3,
+        ("a", "m", "cache_write"): 2,
+        ("a", "m", "reasoning"): 1,
+    }
+
+
+def test_asking_for_ever_new_models_does_not_grow_memory() -> None:
+    rig = Rig()
+
+    for number in range(2500):
+        rig.call(model=f"model-{number}")
+
+    assert len(rig.endpoint._series) <= 1000
+    assert all(len(metric.items()) <= 1001 for metric in rig.registry)
+
+
+def test_queue_of_a_limited_provider_is_shown() -> None:
+    slots = Slots(1, 10, 10.0, "a")
+
+    shown = Rig(slots).endpoint.describe(START_S)
+
+    assert shown["queued"] == 0
+    assert "connections" not in shown
+
+
+@pytest.mark.parametrize(("status", "failures"), [(200, 0), (404, 0), (429, 0), (500, 1), (529, 1)])
+def test_server_error_that_was_relayed_counts_as_a_failure(status: int, failures: int) -> None:
+    rig = Rig()
+
+    rig.endpoint.record(Attempt("a", "m", START_S, status=status), 0.1, START_S, None)
+
+    assert rig.endpoint.recent(START_S).failures == failures
