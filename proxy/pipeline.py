@@ -139,6 +139,9 @@ class Pipeline:
                 return
             except (UpstreamError, Overloaded) as error:
                 if index == last or sink.is_started:
+                    if index:
+                        tried = ", ".join(f"{one.provider} ({one.error or 'cut'})" for one in exchange.attempts)
+                        error.message = f"{error.message}; attempt {index + 1} of {last + 1}, tried {tried}"
                     raise
                 self._events.emit(
                     "WARN",

@@ -20,6 +20,9 @@ STATUS_LINES: Final = {
 NO_CONTENT: Final = 204
 """Must not have a Content-Length (RFC 9110, 8.6)."""
 
+UNBUFFERED: Final = b"X-Accel-Buffering: no\r\n"
+"""Asks nginx and its like, in front of this proxy, to hand a stream on event by event."""
+
 NO_OPERATION: Final = "none"
 """Name of the operation of an exchange whose path stands for nothing."""
 
@@ -127,6 +130,8 @@ class ClientSink:
                 lines.append(b"Content-Length: %d\r\n" % length)
         elif has_body:
             self._ends_with_close = self._is_old
+            if self._exchange.request.is_streaming and self._exchange.request.operation.name != "raw":
+                lines.append(UNBUFFERED)
             if not self._is_old:
                 self._is_chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -182,8 +187,10 @@ class ClientSink:
             is_placeless = exchange.request.operation.name == NO_OPERATION and wire.name == "native"
             body = problem_body(error, exchange.id) if is_placeless else wire.error_body(error, exchange.id)
             headers = [PROBLEM_JSON if is_placeless else JSON, *wire.headers_for_error(error)]
-            if len(exchange.attempts) > 1:
-                headers.append((b"x-should-retry", b"false"))
+            if exchange.attempts:
+                headers.append((b"X-Attempts", b"%d" % len(exchange.attempts)))
+                if len(exchange.attempts) > 1:
+                    headers.append((b"x-should-retry", b"false"))
             self.start(wire.error_status(error), headers, len(body), exchange.request.method != "HEAD")
             self.write(body)
             self.finish()

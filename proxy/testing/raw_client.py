@@ -76,6 +76,12 @@ class RawClient:
     async def __aexit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def port(self) -> int:
+        """Its own end of the connection."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         async with asyncio.timeout(self._timeout_s):
