@@ -49,7 +49,7 @@ def relay_config(upstream: FakeProvider, spare: FakeProvider) -> dict[str, Any]:
             "open-openai": entry("openai", "open-gpt-*"),
             "open-anthropic": entry("anthropic", "open-claude-*"),
             "open-gemini": entry("gemini", "open-gemini-*"),
-            "first": entry("openai", "both-*", apiKey="sk-first", timeouts={"firstByte": "300ms"}),
+            "first": entry("openai", "both-*", apiKey="sk-first", timeouts={"firstByte": "300ms", "idle": "300ms"}),
             "second": spare.provider("openai", models=["both-*"], apiKey="sk-second", priority=1),
             "rerank": {
                 "type": "http",
