@@ -60,7 +60,7 @@ class ClientError(ProxyError):
 class MalformedBody(ClientError):
     """The body is not what its path needs: not JSON, or JSON of the wrong shape."""
 
-    code = "invalid_json"
+    code = "invalid_body"
 
 
 class MalformedHttp(ClientError):
