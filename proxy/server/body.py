@@ -11,6 +11,8 @@ from proxy.errors import BodyTooLarge, ClientTimeout, MalformedHttp
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+LINGER_S: Final = 2.0
+
 GONE_STATES: Final = frozenset({7, 8})
 """TCP_CLOSE and TCP_CLOSE_WAIT of Linux's tcp_states.h: the client has sent RST or FIN."""
 
@@ -71,6 +73,22 @@ async def collect(content: StreamReader, limit_bytes: int, idle_s: float) -> byt
             raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes (server.clientMaxSize)")
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def discard(content: StreamReader, limit_bytes: int) -> None:
+    """Read and throw away what a client still sends after its reply, within bounds.
+
+    Closing at once would reset the connection, and a client that writes before it reads would never see the reply.
+
+    Source: RFC 9112, 9.6.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while not content.at_eof() and size <= limit_bytes:
+                size += len(await content.readany())
+    except (TimeoutError, ConnectionError, web.PayloadAccessError, web.RequestPayloadError):
+        return
 
 
 class ClientUpload:

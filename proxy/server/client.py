@@ -79,6 +79,7 @@ class ClientSink:
         "_protocol",
         "_wire",
         "_writer",
+        "is_cut",
         "is_finished",
         "is_started",
     )
@@ -108,6 +109,7 @@ class ClientSink:
         self._has_body = True
         self.is_started = False
         self.is_finished = False
+        self.is_cut = False
 
     # -- the sink --------------------------------------------------------------------------------------------------
 
@@ -209,6 +211,7 @@ class ClientSink:
     def close(self) -> None:
         """Close the connection without ending the response; what was written is still sent."""
         self._may_keep_alive = False
+        self.is_cut = True
         if (transport := self._protocol.transport) is None:
             return
         if self._ends_with_close:  # HTTP/1.0 takes an orderly close for the end of the body

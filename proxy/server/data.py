@@ -14,7 +14,7 @@ from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
 from proxy.pipeline import Pipeline
-from proxy.server.body import ClientUpload, admit, collect, next_part, too_large
+from proxy.server.body import ClientUpload, admit, collect, discard, next_part, too_large
 from proxy.server.client import NO_OPERATION, ClientSink
 from proxy.server.connection import ServerProtocol
 from proxy.server.facts import HeaderFacts
@@ -97,6 +97,8 @@ class DataSide:
                 await self._pipeline.refuse(exchange, sink, error)
             elif match.operation.reads_body or not answer_listing(self._pipeline.generation, exchange, sink):
                 await self._pipeline.run(exchange, sink)
+            if not request.content.is_eof() and not sink.is_cut:
+                await discard(request.content, self._pipeline.generation.settings.server.client_max_size)
             return sink.written
         finally:
             protocol.end()

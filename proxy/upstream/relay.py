@@ -316,12 +316,12 @@ class Relay:
         data, observer = self._take(), self._observer
         if observer is not None:
             observer.finish()
+            if observer.error is not None and not self._sink.is_started:
+                self.error = UpstreamRejected(f"the response began with an error: {observer.error}")
+                return
             if self._boundaries is not ANY_BOUNDARY and not observer.is_complete:
                 self._pass(data, is_end=False)
                 self.error = UpstreamCut("the stream ended without its end event")
-                return
-            if observer.error is not None and not self._sink.is_started:
-                self.error = UpstreamRejected(f"the stream began with an error: {observer.error}")
                 return
         if data or self._held or self._filtering is not None or not self._sink.is_started:
             self._pass(data, is_end=True)
