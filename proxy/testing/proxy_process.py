@@ -46,6 +46,7 @@ class ProxyProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._listening = asyncio.Event()
         self._tasks = Tasks(Events())
+        self._collecting: asyncio.Task[Any] | None = None  # Any: as in Tasks
         self._output = bytearray()
         self.port = 0
 
@@ -96,6 +97,8 @@ class ProxyProcess:
             # The name is ours; a second start finds the state of the first.
             self._folder = tempfile.TemporaryDirectory(prefix="switchyard-test-")
             self.write_config(self._config)
+        if self._collecting is not None:
+            await self._collecting  # what the last process said belongs to it
         self._listening.clear()
         self._process = await asyncio.create_subprocess_exec(
             *self._prefix,
@@ -107,7 +110,7 @@ class ProxyProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        self._tasks.spawn(self._collect(self._process), name="proxy output")
+        self._collecting = self._tasks.spawn(self._collect(self._process), name="proxy output")
         try:
             async with asyncio.timeout(timeout_s):
                 await self._listening.wait()

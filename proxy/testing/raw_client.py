@@ -68,8 +68,12 @@ class RawClient:
         self._buffer = bytearray()
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(self._timeout_s):
-            await asyncio.get_running_loop().sock_connect(self._socket, self._address)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.get_running_loop().sock_connect(self._socket, self._address)
+        except BaseException:
+            self._socket.close()
+            raise
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self
 
