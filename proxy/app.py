@@ -125,7 +125,9 @@ class App:
             self._listener = await loop.create_server(self._server, self._host, self._port, backlog=BACKLOG)
         except OSError as error:
             await self.host.stop()
-            message = f"cannot listen on {self._host}:{self._port}: {(error.strerror or str(error)).lower()}"
+            # the loop's own text repeats the address; of names that cannot be resolved it has the only one
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+            message = f"cannot listen on {self._host}:{self._port}: {reason.lower()}"
             raise ConfigError(message, [Fault("server.port", message)]) from error
         self.state.is_ready = True
 
