@@ -140,7 +140,7 @@ def parse_head(block: bytes, provider: str) -> tuple[ResponseParser, httptools.H
     else:
         line = _STATUS_LINE.match(block)
         if line is None:
-            raise UpstreamProtocol(f"{provider}: not an HTTP/1.1 status line: {block[:40]!r}", provider=provider)
+            raise _not_a_status_line(block, provider)
         response = ResponseParser(int(line[2]), line[1] == b"1")
     if response.status == 101:
         raise UpstreamProtocol(f"{provider}: status 101, but no upgrade was asked for", provider=provider)
@@ -168,6 +168,11 @@ def check_partial_head(block: bytes | bytearray, seen: int, provider: str) -> No
         UpstreamProtocol: it does not begin like HTTP/1, or has a line that ends without CR.
     """
     if not (block.startswith(b"HTTP/1.") if len(block) >= 7 else b"HTTP/1.".startswith(bytes(block))):
-        raise UpstreamProtocol(f"{provider}: not an HTTP/1.1 status line: {bytes(block[:40])!r}", provider=provider)
+        raise _not_a_status_line(block, provider)
     if _BARE_LINE_FEED.search(block, max(0, seen - 1)):
         raise UpstreamProtocol(f"{provider}: a line of the response head ends without CR", provider=provider)
+
+
+def _not_a_status_line(block: bytes | bytearray, provider: str) -> UpstreamProtocol:
+    """Show only as much as `HTTP/1.1` is long: the message reaches clients, and the rest could repeat the key."""
+    return UpstreamProtocol(f"{provider}: not an HTTP/1.1 status line: {bytes(block[:8])!r}", provider=provider)
