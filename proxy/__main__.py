@@ -12,11 +12,9 @@ import uvloop
 from proxy import __version__
 from proxy.app import App, Prepared, prepare_file
 from proxy.config.environment import read_environment
-from proxy.config.secrets import secret_values
 from proxy.errors import ConfigError
 from proxy.events import Events
 from proxy.logs import setup
-from proxy.redaction import Redactor
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h."""
@@ -97,7 +95,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     events = Events()
     try:
         prepared = prepare_file(options.config, read_environment(), options.host)
-        setup(prepared.loaded.settings.log, events, redactor=Redactor(secret_values(prepared.loaded)))
+        setup(prepared.loaded.settings.log, events, redactor=prepared.redactor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             sys.exit(runner.run(run(prepared, options.host, options.port, events)))
     except ConfigError as error:

@@ -16,7 +16,7 @@ from proxy.config.credentials import credential
 from proxy.config.environment import proxy_for
 from proxy.config.export import export
 from proxy.config.loader import Document, Loaded, plugin_names, read, validate
-from proxy.config.secrets import SecretStore
+from proxy.config.secrets import SecretStore, secret_values
 from proxy.errors import ConfigError, Fault
 from proxy.events import Events
 from proxy.exchange import JsonObject
@@ -25,6 +25,7 @@ from proxy.host.manager import Machinery, PluginHost
 from proxy.metrics import Registry
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRequest
+from proxy.redaction import Redactor
 from proxy.reload import Ingredients, build
 from proxy.server.admin import AdminSide, AdminTable
 from proxy.server.connection import ConnectionServer
@@ -44,6 +45,8 @@ class Prepared:
     loaded: Loaded
     plugins: tuple[LoadedPlugin, ...]
     environ: Mapping[str, str]
+    redactor: Redactor
+    """Knows every secret of the configuration."""
 
 
 def prepare(document: Document, environ: Mapping[str, str], host: str | None = None) -> Prepared:
@@ -53,7 +56,8 @@ def prepare(document: Document, environ: Mapping[str, str], host: str | None = N
         ConfigError: with everything that is wrong.
     """
     plugins = load(plugin_names(document))
-    return Prepared(validate(document, config_models(plugins), host=host), plugins, environ)
+    loaded = validate(document, config_models(plugins), host=host)
+    return Prepared(loaded, plugins, environ, Redactor(secret_values(loaded)))
 
 
 def prepare_file(path: Path, environ: Mapping[str, str], host: str | None = None) -> Prepared:
@@ -91,7 +95,14 @@ class App:
             credential, lambda url, setting: proxy_for(url, setting, prepared.environ), self.metrics, clock
         )
         generation = build(1, settings, self.host, ingredients)
-        self.pipeline = Pipeline(generation, metrics=self.metrics, events=self.events, tasks=self.tasks, clock=clock)
+        self.pipeline = Pipeline(
+            generation,
+            metrics=self.metrics,
+            events=self.events,
+            tasks=self.tasks,
+            redactor=prepared.redactor,
+            clock=clock,
+        )
         self.state = State(started_s=clock())
         self._guard = Guard(settings)
         status = Status(self.pipeline, self.state, clock=clock, show_config=self._show_config, is_admin=self._is_admin)
@@ -140,10 +151,11 @@ class App:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def drain(self, timeout_s: float) -> bool:
-        """Stop accepting and let running requests end; True when all did within the time."""
-        self.state.is_draining = True
-        if self._listener is not None:
-            self._listener.close()
+        """Refuse new requests and let running ones end; True when all did within the time.
+
+        It still listens meanwhile, so that `/readyz` can tell 503 to who asks.
+        """
+        self.state.is_draining = self.pipeline.is_draining = True
         self._server.pre_shutdown()
         try:
             async with asyncio.timeout(timeout_s):

@@ -69,6 +69,13 @@ class MalformedHttp(ClientError):
     code = "invalid_http"
 
 
+class HttpVersionUnsupported(ClientError):
+    """Neither HTTP/1.0 nor HTTP/1.1."""
+
+    status = 505
+    code = "http_version"
+
+
 class Unauthorized(ClientError):
     """No key or token, or a wrong one."""
 

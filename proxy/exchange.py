@@ -99,6 +99,7 @@ class Request:
         self.query = query
         """As on the wire, without the `?`."""
         self.headers = headers
+        """In the order and case of the wire, without Content-Length."""
         self.forwarded: Forwarded = {} if forwarded is None else forwarded
         """Shared by requests whose headers are the same, so that these are chosen and written once."""
         self.body = body

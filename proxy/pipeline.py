@@ -6,12 +6,22 @@ from contextlib import aclosing
 from typing import Final
 
 from proxy.attempt import Try
-from proxy.errors import ClientError, MalformedBody, Overloaded, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
+from proxy.errors import (
+    ClientError,
+    Draining,
+    MalformedBody,
+    Overloaded,
+    ProxyError,
+    UnknownPath,
+    UpstreamAuth,
+    UpstreamError,
+)
 from proxy.events import Events
 from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink
 from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
 from proxy.providers.base import LocalProvider, RemoteProvider
+from proxy.redaction import Redactor
 from proxy.reload import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.endpoint import Endpoint
@@ -33,6 +43,7 @@ class Pipeline:
 
     Args:
         generation: the revision that new exchanges use; swapped as a whole.
+        redactor: takes secrets out of what clients are told: a vendor's own words may repeat the key they refuse.
     """
 
     def __init__(
@@ -42,10 +53,14 @@ class Pipeline:
         metrics: Registry,
         events: Events,
         tasks: Tasks,
+        redactor: Redactor,
         clock: Callable[[], float],
     ) -> None:
         self.generation = generation
         self.in_flight = 0
+        self.is_draining = False
+        """New exchanges are refused; those in work go on."""
+        self._redactor = redactor
         self._emptied: asyncio.Future[None] | None = None
         self._events = events
         self._tasks = tasks
@@ -76,11 +91,19 @@ class Pipeline:
         self.in_flight += 1
         has_slot = False
         try:
+            if self.is_draining:
+                raise Draining("this proxy is stopping and takes no new requests", retry_after_s=1)
             has_slot = self.slots.try_take()
             if not has_slot:
                 await self.slots.take()
                 has_slot = True
-            await self._serve(generation, dispatch, exchange, sink)
+            reply = await dispatch.run_pre_request(exchange) if dispatch.pre_request else None
+            if reply is not None:
+                await self._deliver(generation, exchange, sink, reply)
+            elif len(candidates := self._choose(generation, dispatch, exchange)) == 1:
+                await self._attempt(generation, dispatch, exchange, sink, candidates[0], True)
+            else:
+                await self._try_in_turn(generation, dispatch, exchange, sink)
         except ProxyError as error:
             self._fail(exchange, sink, error)
         except ConnectionError:
@@ -120,18 +143,19 @@ class Pipeline:
 
     # -- the way in ----------------------------------------------------------------------------------------------
 
-    async def _serve(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
-        if dispatch.pre_request:
-            reply = await dispatch.run_pre_request(exchange)
-            if reply is not None:
-                await self._deliver(generation, exchange, sink, reply)
-                return
+    def _choose(self, generation: Generation, dispatch: Dispatch, exchange: Exchange) -> Sequence[Candidate]:
+        """List who may be asked, in order; at least one."""
         candidates = self._find(generation, exchange)
         if len(candidates) > 1:
             candidates = dispatch.select(exchange, candidates)
             if not generation.settings.enable_fallback_providers or exchange.request.upload is not None:
                 candidates = candidates[:1]
         exchange.candidates = candidates
+        return candidates
+
+    async def _try_in_turn(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
+        """Ask one candidate after the other, until one answers or the client has seen output."""
+        candidates = exchange.candidates
         last = len(candidates) - 1
         for index, candidate in enumerate(candidates):
             try:
@@ -280,6 +304,7 @@ class Pipeline:
     def _fail(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         exchange.error = error
         if isinstance(error, UpstreamError):
+            error.message = self._redactor.text(error.message)
             level = "ERROR" if isinstance(error, UpstreamAuth) else "WARN"
             self._events.emit(
                 "ERROR" if level == "ERROR" else "WARN",

@@ -53,9 +53,6 @@ def write_responses_usage(usage: Usage) -> JsonObject:
 
 def read_whole(document: JsonObject) -> Readings:
     """Read what a whole reply of any of OpenAI's endpoints says about itself."""
-    error = document.get("error")
-    return Readings(
-        usage=read_usage(document.get("usage")),
-        served_model=as_text(document.get("model")),
-        error=one_line(error) if error else None,
-    )
+    get = document.get
+    error = get("error")
+    return Readings(read_usage(get("usage")), as_text(get("model")), one_line(error) if error else None)

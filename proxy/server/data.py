@@ -132,7 +132,7 @@ class DataSide:
             method=request.method,
             path=upstream_path.encode("latin-1", "replace"),
             query=query,
-            headers=facts.raw if facts is not None else request.raw_headers,
+            headers=facts.headers if facts is not None else request.raw_headers,
             model=match.model,
             forwarded=facts.forwarded if facts is not None else None,
         )

@@ -3,7 +3,7 @@
 from typing import Final
 
 from proxy.errors import ClientError
-from proxy.exchange import Forwarded, RawHeaders
+from proxy.exchange import Forwarded
 
 CONTENT_LENGTH: Final = b"content-length"
 
@@ -17,25 +17,29 @@ class HeaderFacts:
         ClientError: Host is repeated, so that two servers could read two hosts.
     """
 
-    __slots__ = ("_after", "_before", "_size", "caller", "fields", "forwarded", "is_admitted", "raw")
+    __slots__ = ("_after", "_before", "_last", "_size", "caller", "fields", "forwarded", "headers", "is_admitted")
 
-    def __init__(self, raw: RawHeaders) -> None:
+    def __init__(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = {name.lower(): value for name, value in raw}
         """By lower-case name; of repeated ones the last."""
         if len(self.fields) != len(raw) and sum(name.lower() == b"host" for name, _ in raw) > 1:
             raise ClientError("the Host header is repeated")
         at = next((index for index, (name, _) in enumerate(raw) if name.lower() == CONTENT_LENGTH), len(raw))
-        self.raw = raw
+        self._last = raw
         self._size = len(raw)
         self._before = raw[:at]
         self._after = raw[at + 1 :]
+        self.headers = self._before + self._after
+        """Without Content-Length, in the order and case of the wire."""
         self.caller = caller_key(self.fields)
         self.is_admitted: object = None
         """The guard that let these headers pass; another one must look again."""
         self.forwarded: Forwarded = {}
 
-    def fit(self, raw: RawHeaders) -> bool:
+    def fit(self, raw: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Tell whether a request's headers are the same but for the value of Content-Length, which is taken over."""
+        if raw == self._last:
+            return True
         at = len(self._before)
         if len(raw) != self._size or raw[:at] != self._before or raw[at + 1 :] != self._after:
             return False
@@ -43,6 +47,7 @@ class HeaderFacts:
             return True
         if raw[at][0].lower() != CONTENT_LENGTH:
             return False
+        self._last = raw
         self.fields[CONTENT_LENGTH] = raw[at][1]  # an older length would frame this body wrong for the provider
         return True
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from aiohttp import web
 
-from proxy.errors import ClientError, MalformedHttp
+from proxy.errors import ClientError, HttpVersionUnsupported, MalformedHttp
 from proxy.server.admin import AdminSide
 from proxy.server.answers import problem
 from proxy.server.connection import ServerProtocol
@@ -32,7 +32,7 @@ class Front:
         cast(ServerProtocol, request.protocol).begin()  # the only kind that ConnectionServer makes
         path, _, query = request.raw_path.partition("?")
         match = self._quick(request.method, path)
-        if match is not None:
+        if match is not None and request.version.major == 1:
             return self._data.handle(request, path, query.encode("latin-1", "replace"), match)
         return self._answer_other(request)
 
@@ -46,6 +46,8 @@ class Front:
     async def _answer(self, request: web.BaseRequest, protocol: ServerProtocol) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         try:
+            if request.version.major != 1:
+                raise HttpVersionUnsupported("only HTTP/1.0 and HTTP/1.1 are served")
             fields = HeaderFacts(request.raw_headers).fields
             if not path.startswith("/"):
                 path = own_path(path, fields)

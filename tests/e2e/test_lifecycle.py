@@ -78,7 +78,6 @@ async def test_sigterm_during_fifty_streams_drops_none(stack: AsyncExitStack, up
     assert "Traceback" not in proxy.output
 
 
-@pytest.mark.xfail(strict=True, reason="the listener closes at once, and nobody raises Draining")
 async def test_readiness_is_503_from_the_moment_of_sigterm(stack: AsyncExitStack, upstream: FakeProvider) -> None:
     gate = asyncio.Event()
     upstream.stream(["one", " two"], gate=gate)

@@ -184,7 +184,6 @@ async def test_ambiguous_bytes_are_refused_or_one_request(
     assert upstream.last_request.path.startswith("/rerank/") if asked else True
 
 
-@pytest.mark.xfail(strict=True, reason="aiohttp's parser takes these two, and nobody asks for the version")
 @pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0"])
 async def test_versions_that_are_not_ours_are_refused(relay: ProxyProcess, version: bytes) -> None:
     async with RawClient(relay.url) as client:
