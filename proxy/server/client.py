@@ -64,25 +64,16 @@ class ClientSink:
         extra: header lines of ours, each with its CRLF.
     """
 
-    __slots__ = (
-        "_clock",
-        "_content",
-        "_ends_with_close",
-        "_exchange",
-        "_extra",
-        "_has_body",
-        "_head",
-        "_is_chunked",
-        "_is_flowing",
-        "_is_old",
-        "_may_keep_alive",
-        "_protocol",
-        "_wire",
-        "_writer",
-        "is_cut",
-        "is_finished",
-        "is_started",
-    )
+    # What most responses never change is an attribute of the class, so that making a sink is cheap.
+    _head = b""
+    _is_chunked = False
+    _ends_with_close = False
+    _is_flowing = False
+    """Head and first bytes are out and chunks follow: the hot state of a stream."""
+    _has_body = True
+    is_started = False
+    is_finished = False
+    is_cut = False
 
     def __init__(
         self,
@@ -101,15 +92,6 @@ class ClientSink:
         self._extra = extra
         self._is_old = request.version < (1, 1)
         self._may_keep_alive = request.keep_alive and not self._is_old
-        self._head = b""
-        self._is_chunked = False
-        self._ends_with_close = False
-        self._is_flowing = False
-        """Head and first bytes are out and chunks follow: the hot state of a stream."""
-        self._has_body = True
-        self.is_started = False
-        self.is_finished = False
-        self.is_cut = False
 
     # -- the sink --------------------------------------------------------------------------------------------------
 
@@ -119,14 +101,9 @@ class ClientSink:
         Raises:
             ValueError: a header of a plugin's reply would break out of its line.
         """
-        lines = [b"%b: %b\r\n" % pair for pair in headers]
-        named = b"".join(lines)
-        if named.count(b"\n") != len(lines) or named.count(b"\r") != len(lines):
-            raise ValueError("line end within a response header")
-        self.is_started = True
-        self._exchange.status = status
-        self._has_body = has_body
-        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra, named]
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra]
+        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        self._is_chunked = False
         if length is not None:
             if status != NO_CONTENT:
                 lines.append(b"Content-Length: %d\r\n" % length)
@@ -141,7 +118,14 @@ class ClientSink:
             self._may_keep_alive = False
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        head = b"".join(lines)
+        line_count = len(lines) - 1 + self._extra.count(b"\n")
+        if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
+            raise ValueError("line end within a response header")
+        self._head = head
+        self.is_started = True
+        self._exchange.status = status
+        self._has_body = has_body
 
     def write(self, data: bytes) -> bool:
         """Send body bytes; with the head, if it has not left yet."""

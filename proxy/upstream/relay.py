@@ -89,45 +89,27 @@ class Relay:
         decide: told the head; None keeps the response from the client and collects up to 64 KiB of its body.
     """
 
-    __slots__ = (
-        "_boundaries",
-        "_connection",
-        "_decide",
-        "_filtering",
-        "_held",
-        "_is_begun",
-        "_is_flowing",
-        "_is_paused",
-        "_observer",
-        "_parts",
-        "_passage",
-        "_sink",
-        "_waiter",
-        "error",
-        "head",
-        "is_over",
-        "refused_body",
-    )
+    # What most responses never change is an attribute of the class, so that making a relay is cheap.
+    _passage: Passage | None = None
+    _observer: ResponseObserver | None = None
+    _boundaries: tuple[bytes, ...] = ANY_BOUNDARY
+    _filtering: Filtering | None = None
+    _connection: FlowControl | None = None
+    _held = b""
+    _waiter: asyncio.Future[None] | None = None
+    _is_begun = False
+    _is_flowing = False
+    _is_paused = False
+    is_over = False
+    """Nothing more comes from the provider."""
+    head: ResponseHead | None = None
+    error: UpstreamError | None = None
+    refused_body = b""
 
     def __init__(self, sink: Sink, decide: Callable[[ResponseHead], Passage | None]) -> None:
         self._sink = sink
         self._decide = decide
-        self._passage: Passage | None = None
-        self._observer: ResponseObserver | None = None
-        self._boundaries: tuple[bytes, ...] = ANY_BOUNDARY
-        self._filtering: Filtering | None = None
-        self._connection: FlowControl | None = None
         self._parts: list[bytes] = []
-        self._held = b""
-        self._waiter: asyncio.Future[None] | None = None
-        self._is_begun = False
-        self._is_flowing = False
-        self._is_paused = False
-        self.is_over = False
-        """Nothing more comes from the provider."""
-        self.head: ResponseHead | None = None
-        self.error: UpstreamError | None = None
-        self.refused_body = b""
 
     @property
     def is_refused(self) -> bool:
