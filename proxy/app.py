@@ -107,8 +107,8 @@ class App:
         self._guard = Guard(settings)
         status = Status(self.pipeline, self.state, clock=clock, show_config=self._show_config, is_admin=self._is_admin)
         table = AdminTable([*status.routes(), *self.host.admin_routes()])
-        data = DataSide(self.pipeline, lambda: self._guard, clock)
-        front = Front(data, AdminSide(table, self.events), lambda: self._guard)
+        self._data = DataSide(self.pipeline, lambda: self._guard, clock)
+        front = Front(self._data, AdminSide(table, self.events), lambda: self._guard)
         server = settings.server
         self._server = ConnectionServer(
             front,
@@ -155,11 +155,11 @@ class App:
 
         It still listens meanwhile, so that `/readyz` can tell 503 to who asks.
         """
-        self.state.is_draining = self.pipeline.is_draining = True
+        self.state.is_draining = self._data.is_draining = True
         self._server.pre_shutdown()
         try:
             async with asyncio.timeout(timeout_s):
-                await self.pipeline.emptied()
+                await self._server.emptied()
         except TimeoutError:
             return False
         return True

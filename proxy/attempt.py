@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from proxy.errors import StaleConnection, UpstreamAuth, UpstreamError, UpstreamRejected
+from proxy.errors import ClientError, StaleConnection, UpstreamAuth, UpstreamError, UpstreamRejected
 from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink
 from proxy.formats.base import Format
 from proxy.formats.json_body import replace_model
@@ -137,15 +137,17 @@ class Try:
         request, provider = self._exchange.request, self._provider
         if self._wire is not None and self._wire.name != self._operation.format:
             return self._translated_call(self._wire)
-        body = request.body
-        path = request.path
+        path, body = request.path, request.body
         if self._wire is not None:
             path = provider.call_path(self._operation, request, self._candidate.model)
-            if (
-                request.document is not None
-                and request.document.get("model", self._candidate.model) != self._candidate.model
-            ):
-                body = replace_model(body, request.document, self._candidate.model or "")
+        model = self._candidate.model
+        if model is not None and self._exchange.named_provider is None:
+            document = request.document
+            if document is not None:
+                if document.get("model", model) != model:
+                    body = replace_model(body, document, model)
+            elif request.upload is not None and model != request.model:
+                raise self._fixed_form(model)
         query, headers = self._query_and_headers()
         upload = request.upload
         length = upload.length if upload is not None else len(body)
@@ -160,6 +162,12 @@ class Try:
             is_chunked=upload is not None and upload.length is None,
         )
         return head, body, self._sink
+
+    def _fixed_form(self, model: str) -> ClientError:
+        asked = self._exchange.request.model
+        return ClientError(
+            f"{self._provider.name} knows {asked!r} as {model!r}, and a form is passed on as it is: send that name"
+        )
 
     def _query_and_headers(self) -> tuple[bytes, bytes]:
         """Choose the query and the headers, written; with the right key for the provider, and only that."""
@@ -247,6 +255,11 @@ class Try:
             if self._is_translated or (not self._is_last and status in FAILOVER_STATUSES):
                 return None
         headers = self._rules.response_headers(head.headers, with_cookies=wire is None)
+        if head.request_id:
+            headers.append((b"X-Upstream-Request-Id", head.request_id))
+        if status >= 400 and len(self._exchange.attempts) > 1:
+            headers = [header for header in headers if header[0].lower() != b"x-should-retry"]
+            headers += [(b"x-should-retry", b"false"), (b"X-Attempts", b"%d" % len(self._exchange.attempts))]
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers)
         if head.is_encoded:
@@ -298,29 +311,32 @@ class Try:
         try:
             await relay.run(connection, write_timeout_s)
         except UpstreamError:
-            if pump.done() and not pump.cancelled() and (cause := pump.exception()) is not None:
+            if pump.done() and not pump.cancelled() and (cause := pump.result()) is not None:
                 raise cause from None
             raise
         finally:
             pump.cancel()
+            await asyncio.wait((pump,))  # it holds the client's stream until it has run
 
-    async def _pump(self, relay: Relay, connection: Connection) -> None:
+    async def _pump(self, relay: Relay, connection: Connection) -> Exception | None:
+        """Send the body; return what the client did wrong, after breaking the call off for it."""
         upload = self._exchange.request.upload
         if upload is None:
-            return
+            return None
         is_chunked = upload.length is None
         try:
             async for part in upload:
                 if relay.is_over:
-                    return
+                    return None
                 if not connection.write_body(frame_chunk(part) if is_chunked else part):
                     await _drained(connection, upload.is_client_gone)
             connection.end_body(LAST_CHUNK if is_chunked else b"")
-        except BaseException as error:
+        except (ClientError, ConnectionError) as error:
             if not relay.is_over:
                 connection.abort()
-                relay.on_failure(UpstreamError(f"the upload ended early: {type(error).__name__}"))
-            raise
+                relay.on_failure(UpstreamError("the upload ended early"))
+            return error
+        return None
 
 
 async def _drained(connection: Connection, is_client_gone: Callable[[], bool]) -> None:

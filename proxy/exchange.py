@@ -217,6 +217,8 @@ class ResponseHead:
     """As sent, parameters included; empty if there is none."""
     is_encoded: bool = False
     """The body is compressed (Content-Encoding)."""
+    request_id: bytes = b""
+    """The provider's own id of the request; empty if it gives none."""
 
     def header(self, name: bytes) -> bytes | None:
         """Find the first header of this name, given in lower case."""
@@ -253,6 +255,10 @@ class Sink(Protocol):
         Before `start`: an error response in the client's format. After it: an error event, if the response is a
         stream of events, and then a close that nobody can take for the end of a whole response.
         """
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection: the reader takes nothing any more."""
         ...
 
     async def drain(self) -> None:
@@ -302,6 +308,9 @@ class Exchange:
     trace_id: str
     revision: int = 0
     candidates: Sequence[Candidate] = ()
+    """Who is asked, in order."""
+    rivals: Sequence[Candidate] = ()
+    """Who could have been asked, before any choice was made."""
     provider: str | None = None
     """Who answered; None for a plugin's own answer."""
     served_model: str | None = None

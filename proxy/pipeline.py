@@ -7,8 +7,6 @@ from typing import Final
 
 from proxy.attempt import Try
 from proxy.errors import (
-    ClientError,
-    Draining,
     MalformedBody,
     Overloaded,
     ProxyError,
@@ -35,6 +33,9 @@ TRANSLATIONS: Final = {"native": frozenset({"openai", "anthropic", "gemini", "ol
 
 MAX_KNOWN_SERIES: Final = 1000
 
+LocalAnswer = Callable[[Generation, Exchange], Reply | None]
+"""Answers from the configuration what needs no provider."""
+
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -58,10 +59,7 @@ class Pipeline:
     ) -> None:
         self.generation = generation
         self.in_flight = 0
-        self.is_draining = False
-        """New exchanges are refused; those in work go on."""
         self._redactor = redactor
-        self._emptied: asyncio.Future[None] | None = None
         self._events = events
         self._tasks = tasks
         self._clock = clock
@@ -79,9 +77,11 @@ class Pipeline:
         metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
         metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
 
-    async def run(self, exchange: Exchange, sink: Sink) -> None:
+    async def run(self, exchange: Exchange, sink: Sink, local: LocalAnswer | None = None) -> None:
         """See an exchange through to its end; errors are told to the client through the sink.
 
+        Args:
+            local: asked after the plugins; None from it leaves the answer to a provider.
         Raises:
             asyncio.CancelledError: the client left, or the process is stopping.
         """
@@ -91,13 +91,13 @@ class Pipeline:
         self.in_flight += 1
         has_slot = False
         try:
-            if self.is_draining:
-                raise Draining("this proxy is stopping and takes no new requests", retry_after_s=1)
             has_slot = self.slots.try_take()
             if not has_slot:
                 await self.slots.take()
                 has_slot = True
             reply = await dispatch.run_pre_request(exchange) if dispatch.pre_request else None
+            if reply is None and local is not None:
+                reply = local(generation, exchange)
             if reply is not None:
                 await self._deliver(generation, exchange, sink, reply)
             elif len(candidates := self._choose(generation, dispatch, exchange)) == 1:
@@ -108,6 +108,7 @@ class Pipeline:
             self._fail(exchange, sink, error)
         except ConnectionError:
             exchange.status = CLIENT_LEFT
+            sink.abort()
         except asyncio.CancelledError:
             exchange.status = CLIENT_LEFT
             raise
@@ -118,17 +119,18 @@ class Pipeline:
             if has_slot:
                 self.slots.release()
             self.in_flight -= 1
-            if self._emptied is not None and not self.in_flight and not self._emptied.done():
-                self._emptied.set_result(None)
             self._note(generation, exchange)
             if dispatch.post_response:
                 await dispatch.run_post_response(exchange)
 
-    async def emptied(self) -> None:
-        """Wait until no exchange is in work."""
-        while self.in_flight:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+    async def abandon(self, exchange: Exchange) -> None:
+        """End an exchange whose client left before its request was whole."""
+        generation = self.generation
+        exchange.revision = generation.revision
+        exchange.status = CLIENT_LEFT
+        self._note(generation, exchange)
+        if (dispatch := generation.host.dispatch).post_response:
+            await dispatch.run_post_response(exchange)
 
     async def refuse(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """End an exchange that could not even begin, with the error the client is told."""
@@ -145,8 +147,10 @@ class Pipeline:
 
     def _choose(self, generation: Generation, dispatch: Dispatch, exchange: Exchange) -> Sequence[Candidate]:
         """List who may be asked, in order; at least one."""
-        candidates = self._find(generation, exchange)
-        if len(candidates) > 1:
+        candidates = exchange.rivals = self._find(generation, exchange)
+        if exchange.request.model is None:
+            candidates = candidates[:1]
+        elif len(candidates) > 1:
             candidates = dispatch.select(exchange, candidates)
             if not generation.settings.enable_fallback_providers or exchange.request.upload is not None:
                 candidates = candidates[:1]
@@ -219,9 +223,6 @@ class Pipeline:
             error.provider = error.provider or candidate.provider
             attempt.error, attempt.message = error.code, error.message
             raise
-        except ClientError:
-            is_cancelled = False
-            raise
         finally:
             endpoint.in_flight -= 1
             if slots is not None:
@@ -266,15 +267,15 @@ class Pipeline:
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
-        """Tell whether the client's own key is for this provider: no other keyless one could answer.
+        """Tell whether the client's own key is for this provider: nobody at another origin could answer.
 
         A key that could be meant for either of two origins goes to neither; `provider/model` and `/proxy/…` say which.
         """
         if provider.has_credential:
             return False
-        for candidate in exchange.candidates:
+        for candidate in exchange.rivals:
             other = generation.endpoints[candidate.provider].provider
-            if isinstance(other, RemoteProvider) and not other.has_credential and other.origin != provider.origin:
+            if isinstance(other, RemoteProvider) and other.origin != provider.origin:
                 return False
         return True
 
@@ -298,8 +299,11 @@ class Pipeline:
         async with aclosing(events) as stream:  # type: ignore[type-var]  # a plain iterator has nothing to close
             async for event in stream:
                 if not sink.write(event):
-                    async with asyncio.timeout(write_timeout_s):
-                        await sink.drain()
+                    try:
+                        async with asyncio.timeout(write_timeout_s):
+                            await sink.drain()
+                    except TimeoutError:
+                        raise ConnectionResetError(f"the client took nothing for {write_timeout_s:g} s") from None
 
     def _fail(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         exchange.error = error

@@ -69,11 +69,15 @@ class Candidates:
         return found
 
     def default(self, format_name: str) -> Sequence[Candidate]:
-        """Find who takes the paths of a format that name no model: its first provider, echo only while it is alone."""
-        for provider in self._providers.values():
-            if provider.speaks(format_name) and (provider.settings.type != "echo" or self._is_echo_alone):
-                return (Candidate(provider.name, None, provider.settings.priority),)
-        raise UnknownModel(f"no {format_name} provider is configured; there are {self._provider_list()}")
+        """Find who could take the paths of a format that name no model, echo only while it is alone."""
+        found = tuple(
+            Candidate(provider.name, None, provider.settings.priority)
+            for provider in self._providers.values()
+            if provider.speaks(format_name) and (provider.settings.type != "echo" or self._is_echo_alone)
+        )
+        if not found:
+            raise UnknownModel(f"no {format_name} provider is configured; there are {self._provider_list()}")
+        return found
 
     def exact_names(self, format_name: str) -> list[str]:
         """List the models that have a name of their own: aliases and exact model names a client of a format can use."""

@@ -12,6 +12,7 @@ from proxy.errors import BodyTooLarge, ClientTimeout, MalformedHttp
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 LINGER_S: Final = 2.0
+MAX_DISCARDED_BYTES: Final = 64 << 20
 
 GONE_STATES: Final = frozenset({7, 8})
 """TCP_CLOSE and TCP_CLOSE_WAIT of Linux's tcp_states.h: the client has sent RST or FIN."""
@@ -75,7 +76,7 @@ async def collect(content: StreamReader, limit_bytes: int, idle_s: float) -> byt
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def discard(content: StreamReader, limit_bytes: int) -> None:
+async def discard(content: StreamReader) -> None:
     """Read and throw away what a client still sends after its reply, within bounds.
 
     Closing at once would reset the connection, and a client that writes before it reads would never see the reply.
@@ -85,9 +86,9 @@ async def discard(content: StreamReader, limit_bytes: int) -> None:
     size = 0
     try:
         async with asyncio.timeout(LINGER_S):
-            while not content.at_eof() and size <= limit_bytes:
+            while not content.at_eof() and size <= MAX_DISCARDED_BYTES:
                 size += len(await content.readany())
-    except (TimeoutError, ConnectionError, web.PayloadAccessError, web.RequestPayloadError):
+    except (TimeoutError, ConnectionError, RuntimeError, web.PayloadAccessError, web.RequestPayloadError):
         return
 
 

@@ -1,5 +1,8 @@
 """The client's connection as a sink: head, framing, backpressure, and the honest end of a broken response."""
 
+import asyncio
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Final, cast
@@ -22,6 +25,13 @@ NO_CONTENT: Final = 204
 
 UNBUFFERED: Final = b"X-Accel-Buffering: no\r\n"
 """Asks nginx and its like, in front of this proxy, to hand a stream on event by event."""
+
+CLOSE_TIMEOUT_S: Final = 30.0
+"""How long a client may take to read what was written before its broken response was closed."""
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of 0 s: closing resets the connection."""
+
+EVENT_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson")
 
 NO_OPERATION: Final = "none"
 """Name of the operation of an exchange whose path stands for nothing."""
@@ -70,6 +80,7 @@ class ClientSink:
     _ends_with_close = False
     _is_flowing = False
     """Head and first bytes are out and chunks follow: the hot state of a stream."""
+    _is_event_stream = False
     _has_body = True
     is_started = False
     is_finished = False
@@ -102,6 +113,7 @@ class ClientSink:
             ValueError: a header of a plugin's reply would break out of its line.
         """
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra]
+        headers = list(headers)
         lines += [b"%b: %b\r\n" % pair for pair in headers]
         self._is_chunked = False
         if length is not None:
@@ -109,12 +121,15 @@ class ClientSink:
                 lines.append(b"Content-Length: %d\r\n" % length)
         elif has_body:
             self._ends_with_close = self._is_old
-            if self._exchange.request.is_streaming and self._exchange.request.operation.name != "raw":
+            if self._exchange.request.operation.name != "raw" and is_event_stream(headers):
+                self._is_event_stream = True
                 lines.append(UNBUFFERED)
             if not self._is_old:
                 self._is_chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
-        if not self._may_keep_alive or not self._content.is_eof():  # what follows an unread body is no request
+        if (
+            not self._may_keep_alive or self._protocol.ends_after_reply or not self._content.is_eof()
+        ):  # what follows an unread body is no request
             self._may_keep_alive = False
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
@@ -123,7 +138,7 @@ class ClientSink:
         if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
             raise ValueError("line end within a response header")
         self._head = head
-        self.is_started = True
+        self.is_started = self._protocol.has_begun = True
         self._exchange.status = status
         self._has_body = has_body
 
@@ -181,12 +196,18 @@ class ClientSink:
             self.write(body)
             self.finish()
             return
-        operation = exchange.request.operation
-        if self._is_chunked and operation.name != "raw" and exchange.request.is_streaming and not self._head:
+        if self._is_event_stream and not self._head:
             if not isinstance(error, UpstreamError):
                 error = UpstreamError(error.message)
-            self.write(wire.error_event(operation, error, exchange.id))
+            self.write(wire.error_event(exchange.request.operation, error, exchange.id))
         self.close()
+
+    def abort(self) -> None:
+        """Drop the connection with what was not sent yet."""
+        self._may_keep_alive = False
+        self.is_cut = True
+        if (transport := self._protocol.transport) is not None:
+            transport.abort()
 
     async def drain(self) -> None:
         """Wait until the client has taken what was written."""
@@ -199,11 +220,20 @@ class ClientSink:
         if (transport := self._protocol.transport) is None:
             return
         if self._ends_with_close:  # HTTP/1.0 takes an orderly close for the end of the body
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             transport.abort()
-        else:
-            transport.close()
+            return
+        transport.close()
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
 
     @property
     def written(self) -> Written:
         """What to hand to aiohttp at the end."""
         return KEEP_ALIVE if self._may_keep_alive and self.is_finished else CLOSE
+
+
+def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a response is a stream of events that is not compressed, so that another event may follow."""
+    names = {name.lower(): value for name, value in headers}
+    return names.get(b"content-type", b"").lower().startswith(EVENT_STREAMS) and b"content-encoding" not in names

@@ -23,14 +23,28 @@ class ServerProtocol(web.RequestHandler):
         logged traceback.
     """
 
-    __slots__ = ("_is_busy", "_is_held", "_waiting", "facts", "is_behind", "peer")
+    __slots__ = (
+        "_is_busy",
+        "_is_held",
+        "_server",
+        "_waiting",
+        "ends_after_reply",
+        "facts",
+        "has_begun",
+        "is_behind",
+        "peer",
+    )
 
     def __init__(self, manager: "ConnectionServer", waiting: "dict[ServerProtocol, float]", **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
+        self._server = manager
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
         self.is_behind = False
+        self.has_begun = False
+        """The response to the current request has begun, past aiohttp: nothing else may be written."""
+        self.ends_after_reply = False
         self.facts: HeaderFacts | None = None
         """What the headers of the last request said."""
         self.peer = ""
@@ -75,14 +89,22 @@ class ServerProtocol(web.RequestHandler):
             self._is_held = False
             super().resume_reading(resume_parser)
 
+    @property
+    def is_idle(self) -> bool:
+        """No request is in work, and none has begun to come."""
+        return not self._is_busy and self not in self._waiting
+
     def begin(self) -> None:
         """A whole request head has been read."""
         self._is_busy = True
+        self.has_begun = False
         self._waiting.pop(self, None)
+        self._server.begin()
 
     def end(self) -> None:
         """The request has been answered."""
         self._is_busy = False
+        self._server.end()
 
     def handle_error(
         self,
@@ -92,6 +114,8 @@ class ServerProtocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what cannot be read as HTTP, without repeating any of it (it may hold a secret)."""
+        if self.has_begun:
+            raise ConnectionResetError("the response had begun")
         self.force_close_after_reply()
         return plain_error(status, HTTPStatus(status).phrase, "invalid_http" if status == 400 else "internal_error")
 
@@ -128,6 +152,9 @@ class ConnectionServer(web.Server):
         self._waiting: dict[ServerProtocol, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.refused = 0
+        self.busy = 0
+        """Requests in work, on both sides."""
+        self._emptied: asyncio.Future[None] | None = None
 
     def __call__(self) -> ServerProtocol:
         """Make the protocol of a new connection."""
@@ -151,6 +178,30 @@ class ConnectionServer(web.Server):
         if len(self._connections) > self._max_connections():
             self.refused += 1
             transport.abort()
+
+    def begin(self) -> None:
+        """Count a request that has begun."""
+        self.busy += 1
+
+    def end(self) -> None:
+        """Count a request that was answered."""
+        self.busy -= 1
+        if self._emptied is not None and not self.busy and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def emptied(self) -> None:
+        """Wait until no request is in work."""
+        while self.busy:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def pre_shutdown(self) -> None:
+        """Close idle connections, and have the others end with their current reply."""
+        for connection in self.connections:
+            if isinstance(connection, ServerProtocol):
+                connection.ends_after_reply = True
+                if connection.is_idle:
+                    connection.force_close()
 
     def close(self) -> None:
         """Stop the sweeper."""

@@ -1,5 +1,6 @@
 """The data side: from a client's request to an exchange, and into the pipeline."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from proxy.errors import MalformedBody, ProxyError
+from proxy.errors import Draining, MalformedBody, ProxyError
 from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
@@ -23,6 +24,9 @@ from proxy.server.models import answer_listing
 from proxy.server.routes import RAW, Match, Routes
 
 WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+MAX_KEPT_HEADERS_BYTES: Final = 8 << 10
+"""Headers up to this size are remembered for the next request of a connection."""
 
 PEEK_BYTES: Final = 64 << 10
 """How much of a multipart form is looked at for the field that names its model."""
@@ -54,6 +58,8 @@ class DataSide:
         self._guard = guard
         self._clock = clock
         self._ids = RequestIds()
+        self.is_draining = False
+        """New requests are refused; those in work go on."""
         self.routes = Routes(FORMATS.values())
 
     async def handle(
@@ -68,17 +74,17 @@ class DataSide:
         protocol = cast(ServerProtocol, request.protocol)
         try:
             received_s = self._clock()
+            facts: HeaderFacts | None = None
             fields: dict[bytes, bytes] = {}
             error: ProxyError | None = None
             guard = self._guard()
-            facts = protocol.facts
             try:
+                facts = protocol.facts
                 if facts is None or not facts.fit(request.raw_headers):
-                    facts = protocol.facts = HeaderFacts(request.raw_headers)
+                    facts = None
+                    facts = self._learn(protocol, request)
                 fields = facts.fields
-                if facts.is_admitted is not guard:
-                    guard.check_data(protocol.peer, fields)
-                    facts.is_admitted = guard
+                self._check(protocol.peer, facts, guard)
                 if match is None:
                     match = self._find(request.method, path, query, fields)
             except ProxyError as raised:
@@ -93,15 +99,34 @@ class DataSide:
                         await self._read(exchange, request, fields)
                 except ProxyError as raised:
                     error = raised
+                except (asyncio.CancelledError, ConnectionError):
+                    await self._pipeline.abandon(exchange)
+                    raise
             if error is not None:
                 await self._pipeline.refuse(exchange, sink, error)
-            elif match.operation.reads_body or not answer_listing(self._pipeline.generation, exchange, sink):
-                await self._pipeline.run(exchange, sink)
+            else:
+                await self._pipeline.run(exchange, sink, None if match.operation.reads_body else answer_listing)
             if not request.content.is_eof() and not sink.is_cut:
-                await discard(request.content, self._pipeline.generation.settings.server.client_max_size)
+                await discard(request.content)
             return sink.written
         finally:
             protocol.end()
+
+    @staticmethod
+    def _learn(protocol: ServerProtocol, request: web.BaseRequest) -> HeaderFacts:
+        """Read headers that differ from the last request's, and remember them if they are of usual size."""
+        protocol.facts = None
+        facts = HeaderFacts(request.raw_headers)
+        if facts.size_bytes <= MAX_KEPT_HEADERS_BYTES:
+            protocol.facts = facts
+        return facts
+
+    def _check(self, peer: str, facts: HeaderFacts, guard: Guard) -> None:
+        if self.is_draining:
+            raise Draining("this proxy is stopping and takes no new requests", retry_after_s=1)
+        if facts.is_admitted is not guard:
+            guard.check_data(peer, facts.fields)
+            facts.is_admitted = guard
 
     def _find(self, method: str, path: str, query: bytes, fields: dict[bytes, bytes]) -> Match:
         """Find what a path means; a provider that answers in this process knows the clients' own paths only."""
@@ -189,6 +214,8 @@ class DataSide:
         first = b""
         if exchange.named_provider is None and b"multipart/form-data" in fields.get(b"content-type", b""):
             first = await self._peek(request, server.body_idle_timeout)
+            if len(first) > server.client_max_size:
+                raise too_large(len(first), server.client_max_size)
             if (found := FORM_MODEL.search(first)) is not None:
                 inner.model = found[1].decode("utf-8", "replace")
         if request.content.is_eof() and not first:

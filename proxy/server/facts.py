@@ -17,7 +17,18 @@ class HeaderFacts:
         ClientError: Host is repeated, so that two servers could read two hosts.
     """
 
-    __slots__ = ("_after", "_before", "_last", "_size", "caller", "fields", "forwarded", "headers", "is_admitted")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_last",
+        "_size",
+        "caller",
+        "fields",
+        "forwarded",
+        "headers",
+        "is_admitted",
+        "size_bytes",
+    )
 
     def __init__(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = {name.lower(): value for name, value in raw}
@@ -35,6 +46,7 @@ class HeaderFacts:
         self.is_admitted: object = None
         """The guard that let these headers pass; another one must look again."""
         self.forwarded: Forwarded = {}
+        self.size_bytes = sum(len(name) + len(value) for name, value in raw)
 
     def fit(self, raw: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Tell whether a request's headers are the same but for the value of Content-Length, which is taken over."""

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from proxy.errors import ClientError, HttpVersionUnsupported, MalformedHttp
 from proxy.server.admin import AdminSide
-from proxy.server.answers import problem
+from proxy.server.answers import SERVER, problem
 from proxy.server.connection import ServerProtocol
 from proxy.server.data import DataSide
 from proxy.server.facts import HeaderFacts
@@ -67,11 +67,12 @@ class Front:
         """Answer a browser that asks before it calls (Fetch Standard, CORS-preflight)."""
         origin = self._guard().allowed_origin(fields)
         if origin is None:
-            return web.Response(status=403)
+            return web.Response(status=403, headers=SERVER)
         asked = fields.get(b"access-control-request-headers", b"").decode("latin-1")
         return web.Response(
             status=204,
             headers={
+                **SERVER,
                 "Access-Control-Allow-Origin": origin.decode("latin-1"),
                 "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
                 "Access-Control-Allow-Headers": asked,

@@ -2,27 +2,21 @@
 
 import time
 
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, Reply
 from proxy.formats.base import Format
 from proxy.formats.ollama import OllamaFormat
 from proxy.formats.registry import FORMATS
 from proxy.reload import Generation
-from proxy.server.client import JSON, ClientSink
 
 
-def answer_listing(generation: Generation, exchange: Exchange, sink: ClientSink) -> bool:
+def answer_listing(generation: Generation, exchange: Exchange) -> Reply | None:
     """Answer the operations `models`, `model`, `version` and `running`, as far as the configuration knows the answer.
 
     Returns:
-        False where it does not, because models are configured by patterns only: then the provider is asked.
+        None where it does not, because models are configured by patterns only: then the provider is asked.
     """
     body = _listing(generation, exchange, FORMATS[exchange.request.operation.format])
-    if body is None:
-        return False
-    sink.start(200, (JSON,), len(body), exchange.request.method != "HEAD")
-    sink.write(body)
-    sink.finish()
-    return True
+    return None if body is None else Reply(body=body)
 
 
 def _listing(generation: Generation, exchange: Exchange, wire: Format) -> bytes | None:

@@ -28,7 +28,9 @@ _CLIENT_ONLY: Final = frozenset(
         b"accept-encoding",
     )
 )
-_UPSTREAM_ONLY: Final = frozenset((b"alt-svc", b"strict-transport-security"))
+_UPSTREAM_ONLY: Final = frozenset(
+    (b"alt-svc", b"strict-transport-security", b"x-request-id", b"request-id", b"x-accel-buffering")
+)
 _COOKIES: Final = frozenset((b"set-cookie", b"set-cookie2"))
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -119,8 +121,9 @@ class Headers:
             HOP_BY_HOP | _FRAMING | _CLIENT_ONLY | set(own_names), (b"proxy-", b"x-forwarded-"), catches_aliases=True
         )
         response = HOP_BY_HOP | _UPSTREAM_ONLY | {b"content-length"}
-        self._response = HeaderRules(response, (b"proxy-",), catches_aliases=False)
-        self._response_without_cookies = HeaderRules(response | _COOKIES, (b"proxy-",), catches_aliases=False)
+        prefixes = (b"proxy-", b"access-control-")  # which web pages may call is this proxy's decision
+        self._response = HeaderRules(response, prefixes, catches_aliases=False)
+        self._response_without_cookies = HeaderRules(response | _COOKIES, prefixes, catches_aliases=False)
 
     def request_headers(self, headers: RawHeaders, own: RawHeaders = ()) -> list[tuple[bytes, bytes]]:
         """Choose what of a client's headers goes to a provider.

@@ -218,4 +218,12 @@ class ResponseReader:
 
 
 def _head_of(response: ResponseParser, length: int | None, has_body: bool) -> ResponseHead:
-    return ResponseHead(response.status, response.headers, length, has_body, response.content_type, response.is_encoded)
+    return ResponseHead(
+        response.status,
+        response.headers,
+        length,
+        has_body,
+        response.content_type,
+        response.is_encoded,
+        response.request_id,
+    )

@@ -136,10 +136,13 @@ class Relay:
             return
         if self._observer is not None:
             self._observer.feed(data)
-        if self._held or not data.endswith(self._boundaries):
-            self._pass(data, is_end=False)
-        elif not self._sink.write(data):
-            self._pause()
+        try:
+            if self._held or not data.endswith(self._boundaries):
+                self._pass(data, is_end=False)
+            elif not self._sink.write(data):
+                self._pause()
+        except UpstreamError as error:
+            self._break_off(error)
 
     def on_read(self) -> None:
         """Hand on what came with the head."""

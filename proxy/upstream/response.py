@@ -62,6 +62,7 @@ class ResponseParser:
         "length",
         "on_body",
         "parts",
+        "request_id",
         "status",
     )
 
@@ -75,6 +76,7 @@ class ResponseParser:
         self.length: int | None = None
         self.is_chunked = False
         self.content_type = b""
+        self.request_id = b""
         self.is_encoded = False
         self.fault = ""
         """Why this response cannot be trusted, in a few words; empty if it can."""
@@ -109,6 +111,8 @@ class ResponseParser:
     def _read_telling(self, name: bytes, value: bytes) -> None:
         if name == b"content-type":
             self.content_type = value
+        elif name == b"x-request-id" or name == b"request-id":
+            self.request_id = value
         elif name == b"content-encoding":
             self.is_encoded = value.strip().lower() != b"identity"
         elif name == b"content-length":

@@ -69,6 +69,10 @@ class TranslatedSink:
         """Pass an error on."""
         self._sink.fail(error)
 
+    def abort(self) -> None:
+        """Drop the client's connection."""
+        self._sink.abort()
+
     async def drain(self) -> None:
         """Wait for the client."""
         await self._sink.drain()

@@ -260,3 +260,99 @@ async def test_alias_reaches_the_provider_under_the_models_own_name_and_nothing_
     await proxy.request("POST", "/v1/chat/completions", body)
 
     assert upstream.last_request.body == body.replace(b'"fast"', b'"gpt-4o-mini"')
+
+
+@pytest.mark.parametrize("is_fallback_on", [True, False])
+async def test_clients_key_is_withheld_however_the_choice_is_narrowed(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, is_fallback_on: bool
+) -> None:
+    await proxy.start(
+        providers={"first": upstream.provider(apiKey=None), "second": spare.provider(apiKey=None, priority=1)},
+        enable_fallback_providers=is_fallback_on,
+    )
+
+    await proxy.chat("Hello", headers={"Authorization": "Bearer sk-mine"})
+    await proxy.request("GET", "/v1/files", headers={"Authorization": "Bearer sk-mine"})
+
+    assert [request.header("authorization") for request in upstream.requests] == [None, None]
+
+
+@pytest.mark.parametrize("status", [200, 401, 413])
+async def test_reply_that_comes_before_the_upload_ends_is_the_only_one(
+    proxy: ProxyHarness, upstream: FakeProvider, status: int
+) -> None:
+    upstream.answers_before_body = True
+    upstream.reply_raw(b"HTTP/1.1 %d Early\r\nContent-Length: 5\r\n\r\nearly" % status)
+    await proxy.start(providers={"vendor": upstream.provider("http", apiKey=None, models=[])})
+
+    async with RawClient(proxy.url) as client:
+        await client.send(b"POST /proxy/vendor/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nhalf")
+        raw = await client.read_until_closed()
+
+    assert raw.count(b"HTTP/1.") == 1
+    assert raw.endswith(b"early")
+
+
+async def test_list_answered_from_the_configuration_is_an_exchange_too(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await proxy.start(providers={"vendor": upstream.provider(models=["gpt-4o"])})
+
+    await proxy.request("GET", "/v1/models")
+    metrics = await proxy.request("GET", "/metrics")
+
+    assert 'proxy_http_requests_total{method="GET",route="openai.models",status="200"} 1.0' in metrics.text
+
+
+async def test_alias_is_replaced_on_paths_without_special_handling(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    await proxy.start(providers={"vendor": upstream.provider()}, models={"voice": ["vendor/tts-1"]})
+
+    await proxy.request(
+        "POST", "/v1/audio/speech", b'{"model": "voice", "input": "x"}', {"Content-Type": "application/json"}
+    )
+
+    assert upstream.last_request.body == b'{"model": "tts-1", "input": "x"}'
+
+
+async def test_vendors_ids_and_origins_do_not_pass_for_ours(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    upstream.reply_raw(
+        b"HTTP/1.1 200 OK\r\nX-Request-Id: theirs\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    await proxy.start(providers={"vendor": upstream.provider()})
+
+    reply = await proxy.request("POST", "/v1/embeddings", {"model": "m", "input": "x"}, {"X-Request-Id": "ours"})
+
+    assert (reply.header("x-request-id"), reply.header("x-upstream-request-id")) == ("ours", "theirs")
+    assert reply.header("access-control-allow-origin") is None
+
+
+async def test_last_providers_relayed_error_asks_sdks_not_to_multiply_our_tries(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.reply_status(503)
+    spare.reply_status(503, headers={"x-should-retry": "true"})
+    await proxy.start(providers={"first": upstream.provider(), "second": spare.provider(priority=1)})
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.status, reply.header("x-should-retry"), reply.header("x-attempts")) == (503, "false", "2")
+
+
+async def test_upload_that_has_begun_is_finished_while_draining(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+
+    async with RawClient(proxy.url) as client:
+        await client.send(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        await client.send(body[:10])
+        await asyncio.sleep(0.02)  # the head has been read: a request is in work
+        draining = asyncio.create_task(proxy.app.drain(5))
+        await asyncio.sleep(0.02)
+        await client.send(body[10:])
+        response = await client.read_response()
+
+    assert response.status == 200
+    assert response.header("connection") == "close"
+    assert await draining

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+import struct
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from proxy.formats.registry import FORMATS
 from proxy.server.client import CLOSE, KEEP_ALIVE, ClientSink
 
 JSON = (b"Content-Type", b"application/json")
+EVENTS = [(b"Content-Type", b"text/event-stream")]
 RAW = Operation("openai", "raw", "POST", "/v1/{rest}", reads_body=False)
 
 
@@ -23,6 +26,10 @@ class FakeTransport:
     def __init__(self) -> None:
         self.written = b""
         self.end = ""
+        self.options: dict[int, bytes] = {}
+
+    def get_extra_info(self, name: str) -> Any:  # Any: as asyncio's
+        return SimpleNamespace(setsockopt=lambda level, option, value: self.options.update({option: value}))
 
     def write(self, data: bytes) -> None:
         assert not self.end
@@ -50,7 +57,9 @@ class Client:
     ) -> None:
         self.transport = FakeTransport()
         self.drained = asyncio.Event()
-        self.protocol = SimpleNamespace(transport=self.transport, is_behind=False)
+        self.protocol = SimpleNamespace(
+            transport=self.transport, is_behind=False, ends_after_reply=False, has_begun=False
+        )
         operation = operation or FORMATS["openai"].operation("chat")
         request = SimpleNamespace(
             protocol=self.protocol,
@@ -344,13 +353,13 @@ STREAMS += [("ollama", "chat"), ("native", "chat")]
 
 
 @pytest.mark.parametrize(("format_name", "name"), STREAMS)
-def test_broken_stream_ends_with_an_error_event_and_without_a_last_chunk(format_name: str, name: str) -> None:
+async def test_broken_stream_ends_with_an_error_event_and_without_a_last_chunk(format_name: str, name: str) -> None:
     wire = FORMATS[format_name]
     operation = wire.operation(name)
     client = Client(operation, is_streaming=True)
     error = UpstreamCut("a broke off", provider="a")
 
-    client.sink.start(200, [], None, True)
+    client.sink.start(200, [(b"Content-Type", wire.stream_content_type)], None, True)
     client.sink.write(b"data: 1\n\n")
     client.sink.fail(error)
 
@@ -362,10 +371,10 @@ def test_broken_stream_ends_with_an_error_event_and_without_a_last_chunk(format_
     assert client.sink.written is CLOSE
 
 
-def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> None:
+async def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> None:
     client = Client(is_streaming=True)
 
-    client.sink.start(200, [], None, True)
+    client.sink.start(200, EVENTS, None, True)
     client.sink.write(b"data: 1\n\n")
     client.sink.fail(ProxyError("internal error"))
 
@@ -373,14 +382,21 @@ def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "is_streaming", "length"), [(RAW, True, None), (None, False, None), (None, False, 100)]
+    ("operation", "headers", "length"),
+    [
+        (RAW, EVENTS, None),
+        (None, [], None),
+        (None, [], 100),
+        (None, [JSON], None),
+        (None, [*EVENTS, (b"Content-Encoding", b"gzip")], None),
+    ],
 )
-def test_nothing_is_put_into_a_response_that_is_no_stream_of_events(
-    operation: Operation | None, is_streaming: bool, length: int | None
+async def test_nothing_is_put_into_a_response_that_is_no_stream_of_events(
+    operation: Operation | None, headers: list[tuple[bytes, bytes]], length: int | None
 ) -> None:
-    client = Client(operation, is_streaming=is_streaming)
+    client = Client(operation, is_streaming=True)
 
-    client.sink.start(200, [], length, True)
+    client.sink.start(200, headers, length, True)
     client.sink.write(b"half")
     before = client.transport.written
     client.sink.fail(UpstreamCut("cut"))
@@ -391,7 +407,7 @@ def test_nothing_is_put_into_a_response_that_is_no_stream_of_events(
     assert client.sink.written is CLOSE
 
 
-def test_failure_between_head_and_body_sends_nothing_at_all() -> None:
+async def test_failure_between_head_and_body_sends_nothing_at_all() -> None:
     client = Client(is_streaming=True)
 
     client.sink.start(200, [], None, True)
@@ -400,7 +416,7 @@ def test_failure_between_head_and_body_sends_nothing_at_all() -> None:
     assert (client.transport.written, client.transport.end) == (b"", "close")
 
 
-def test_http_1_0_client_cannot_take_a_broken_body_for_a_whole_one() -> None:
+async def test_http_1_0_client_cannot_take_a_broken_body_for_a_whole_one() -> None:
     client = Client(version=(1, 0))
 
     client.sink.start(200, [], None, True)
@@ -408,6 +424,7 @@ def test_http_1_0_client_cannot_take_a_broken_body_for_a_whole_one() -> None:
     client.sink.fail(UpstreamCut("cut"))
 
     assert client.transport.end == "abort"
+    assert client.transport.options == {socket.SO_LINGER: struct.pack("ii", 1, 0)}  # a reset, not an orderly end
 
 
 def test_every_head_is_lines_of_name_and_value() -> None:
