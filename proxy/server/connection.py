@@ -102,9 +102,10 @@ class ServerProtocol(web.RequestHandler):
         self._server.begin()
 
     def end(self) -> None:
-        """The request has been answered."""
-        self._is_busy = False
-        self._server.end()
+        """The request has been answered; telling it twice does no harm."""
+        if self._is_busy:
+            self._is_busy = False
+            self._server.end()
 
     def handle_error(
         self,

@@ -338,6 +338,19 @@ async def test_last_providers_relayed_error_asks_sdks_not_to_multiply_our_tries(
     assert (reply.status, reply.header("x-should-retry"), reply.header("x-attempts")) == (503, "false", "2")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/health"), ("GET", "/nowhere"), ("POST", "/proxy/vendor/x"), ("GET", "/v1/models")]
+)
+async def test_no_kind_of_request_keeps_the_proxy_from_draining(
+    proxy: ProxyHarness, upstream: FakeProvider, method: str, path: str
+) -> None:
+    await proxy.start(providers={"vendor": upstream.provider()})
+
+    await proxy.request(method, path, b"{}" if method == "POST" else None)
+
+    assert await proxy.app.drain(1)
+
+
 async def test_upload_that_has_begun_is_finished_while_draining(proxy: ProxyHarness) -> None:
     await proxy.start()
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
