@@ -17,6 +17,7 @@ from proxy.formats.sse import EventSplitter, LineSplitter
 from proxy.formats.translation import ReplyTranslation
 from proxy.host.dispatch import Dispatch
 from proxy.providers.base import RemoteProvider
+from proxy.providers.vendors import ANTHROPIC_VERSION
 from proxy.reload import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.connection import Connection
@@ -214,8 +215,8 @@ class Try:
         path, _, query = wire.upstream_path(operation, chat.model).partition(b"?")
         body = orjson.dumps(document)
         own = [(b"Content-Type", b"application/json"), *provider.own_headers(self._client_key, request.headers)]
-        if wire.name == "anthropic":
-            own.append((b"anthropic-version", b"2023-06-01"))
+        if wire.name == "anthropic" and not any(name.lower() == ANTHROPIC_VERSION[0] for name, _ in own):
+            own.append(ANTHROPIC_VERSION)
         head = serialize_head(
             b"POST", provider.target(path, query), provider.host_header, write_headers(own), length=len(body)
         )

@@ -309,9 +309,8 @@ class Pipeline:
         exchange.error = error
         if isinstance(error, UpstreamError):
             error.message = self._redactor.text(error.message)
-            level = "ERROR" if isinstance(error, UpstreamAuth) else "WARN"
             self._events.emit(
-                "ERROR" if level == "ERROR" else "WARN",
+                "ERROR" if isinstance(error, UpstreamAuth) else "WARN",
                 error.code,
                 error.message,
                 request_id=exchange.id,

@@ -15,7 +15,6 @@ class Provider:
 
     format: Format | None = None
     """The wire format it speaks; None: relayed untouched only, or (echo) every format."""
-    forwards_client_headers = True
 
     def __init__(self, name: str, settings: ProviderSettings) -> None:
         self.name = name

@@ -8,6 +8,7 @@ from proxy.formats.registry import FORMATS
 from proxy.providers.base import RemoteProvider
 
 ANTHROPIC_VERSION: Final = (b"anthropic-version", b"2023-06-01")
+"""Sent with requests written here, unless the configuration names another; it still takes sampling parameters."""
 
 
 def _bearer(key: str) -> tuple[bytes, bytes]:

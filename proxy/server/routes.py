@@ -106,10 +106,6 @@ class Routes:
             raise MethodNotAllowed(f"{method} is not served at {path[:200]}", sorted(methods))
         raise UnknownPath(f"nothing lives at {path[:200]}")
 
-    def has_path(self, path: str) -> bool:
-        """Tell whether a path belongs to the data side under some method."""
-        return path in self._exact
-
     def _candidates(self, path: str) -> Iterable[tuple[Operation, str | None]]:
         for operation in self._exact.get(path, {}).values():
             yield operation, None
