@@ -28,7 +28,7 @@ from proxy.plugin import AdminRequest
 from proxy.redaction import Redactor
 from proxy.reload import Ingredients, build
 from proxy.server.admin import AdminSide, AdminTable
-from proxy.server.connection import ConnectionServer
+from proxy.server.connection import ConnectionServer, ServerProtocol
 from proxy.server.data import DataSide
 from proxy.server.front import Front
 from proxy.server.guard import Guard
@@ -149,6 +149,11 @@ class App:
             raise RuntimeError("the proxy has not been started")
         host, port = self._listener.sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def connections(self) -> list[ServerProtocol]:
+        """The clients' connections that are open now."""
+        return [one for one in self._server.connections if isinstance(one, ServerProtocol)]
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new requests and let running ones end; True when all did within the time.

@@ -369,3 +369,28 @@ async def test_upload_that_has_begun_is_finished_while_draining(proxy: ProxyHarn
     assert response.status == 200
     assert response.header("connection") == "close"
     assert await draining
+
+
+async def test_providers_error_within_a_translated_stream_is_told_in_its_own_words(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.stream(["one", "two"], faults=Faults(error_event="out of luck"))
+    await proxy.start(providers={"vendor": upstream.provider()})
+
+    with pytest.raises(CutOff) as caught:
+        await proxy.request("POST", "/", {"prompt": "x", "model": "fake-model", "stream": True})
+
+    assert b"event: error" in caught.value.partial
+    assert b"out of luck" in caught.value.partial
+
+
+async def test_headers_of_unusual_size_are_not_kept_while_a_connection_idles(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+
+    async with RawClient(proxy.url) as client:
+        response = await client.request("POST", "/v1/chat/completions", body, {"X-Large": "x" * 12_000})
+        kept = [connection.facts for connection in proxy.app.connections]
+
+    assert response.status == 200
+    assert kept == [None]
