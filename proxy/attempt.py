@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from proxy.errors import ClientError, StaleConnection, UpstreamAuth, UpstreamError, UpstreamRejected
-from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink
+from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink, write_headers
 from proxy.formats.base import Format
 from proxy.formats.json_body import replace_model
 from proxy.formats.neutral import Completion, ReplyFacts
@@ -21,7 +21,7 @@ from proxy.providers.vendors import ANTHROPIC_VERSION
 from proxy.reload import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.connection import Connection
-from proxy.upstream.headers import LAST_CHUNK, Headers, frame_chunk, serialize_head, strip_query_key, write_headers
+from proxy.upstream.headers import LAST_CHUNK, RequestHeaders, frame_chunk, serialize_head, strip_query_key
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink
@@ -75,7 +75,7 @@ class Try:
         candidate: Candidate,
         provider: RemoteProvider,
         *,
-        rules: Headers,
+        rules: RequestHeaders,
         dispatch: Dispatch,
         client_key: str | None,
         is_last: bool,
@@ -180,12 +180,12 @@ class Try:
             if known is not None and known[0] is client_headers:
                 return query, known[1]
             own = [*provider.own_headers(None, client_headers), IDENTITY]
-            written = write_headers(self._rules.request_headers(client_headers, own))
+            written = write_headers(self._rules.choose(client_headers, own))
             if len(request.forwarded) < MAX_FORWARDED:
                 request.forwarded[self._rules] = client_headers, written
             return query, written
         query, own = self._own_with_client_key() if self._wire is not None else self._own_on_raw_path()
-        return query, write_headers(self._rules.request_headers(client_headers, own))
+        return query, write_headers(self._rules.choose(client_headers, own))
 
     def _own_with_client_key(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         request = self._exchange.request
@@ -255,12 +255,15 @@ class Try:
                 return None
             if self._is_translated or (not self._is_last and status in FAILOVER_STATUSES):
                 return None
-        headers = self._rules.response_headers(head.headers, with_cookies=wire is None)
+        lines = head.lines
+        if wire is None and head.cookie_lines:
+            lines = [*lines, *head.cookie_lines]
         if head.request_id:
-            headers.append((b"X-Upstream-Request-Id", head.request_id))
+            lines = [*lines, b"X-Upstream-Request-Id: " + head.request_id]
         if status >= 400 and len(self._exchange.attempts) > 1:
-            headers = [header for header in headers if header[0].lower() != b"x-should-retry"]
-            headers += [(b"x-should-retry", b"false"), (b"X-Attempts", b"%d" % len(self._exchange.attempts))]
+            lines = [line for line in lines if not line.lower().startswith(b"x-should-retry:")]
+            lines += [b"x-should-retry: false", b"X-Attempts: %d" % len(self._exchange.attempts)]
+        headers = b"\r\n".join([*lines, b""])
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers)
         if head.is_encoded:

@@ -14,6 +14,20 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 JsonObject = dict[str, Any]  # Any: the client's JSON, of whatever shape
 
 
+def write_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write header lines, each with its CRLF.
+
+    Raises:
+        ValueError: something in them would break out of its line, so that another message would be read.
+    """
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    block = b"".join(lines)
+    count = len(lines)
+    if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+        raise ValueError("line end or NUL within a header")
+    return block
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What a client's path asks for.
@@ -203,28 +217,41 @@ class Wait:
     deadline_s: float
 
 
-@dataclass(slots=True)
 class ResponseHead:
-    """Status line and headers of a provider's response, as received."""
+    """Status and header fields of a provider's response, sorted by whom they are for.
 
-    status: int
-    headers: RawHeaders
-    content_length: int | None = None
-    """None: chunked, or until the connection closes. Also the length a HEAD reply speaks of."""
-    has_body: bool = True
+    What most responses do not set is an attribute of the class, so that making one is cheap.
+
+    Args:
+        lines: fields for the client, in the order and case of the wire, without CRLF; each has passed the parser.
+        content_length: None: chunked, or until the connection closes. Also the length a HEAD reply speaks of.
+    """
+
+    has_body = True
     """False for HEAD, 204 and 304."""
-    content_type: bytes = b""
+    is_chunked = False
+    keeps_alive = True
+    """The provider lets another request follow on the connection."""
+    content_type = b""
     """As sent, parameters included; empty if there is none."""
-    is_encoded: bool = False
+    is_encoded = False
     """The body is compressed (Content-Encoding)."""
-    request_id: bytes = b""
+    request_id = b""
     """The provider's own id of the request; empty if it gives none."""
+    cookie_lines: Sequence[bytes] = ()
+    """`Set-Cookie`, for raw paths only, where it is the caller's own session."""
+
+    def __init__(self, status: int, lines: list[bytes], content_length: int | None = None) -> None:
+        self.status = status
+        self.lines = lines
+        self.content_length = content_length
 
     def header(self, name: bytes) -> bytes | None:
-        """Find the first header of this name, given in lower case."""
-        for key, value in self.headers:
+        """Find the first field of this name, given in lower case, among those for the client."""
+        for line in self.lines:
+            key, _, value = line.partition(b":")
             if key.lower() == name:
-                return value
+                return value.strip(b" \t")
         return None
 
 
@@ -237,8 +264,13 @@ class Sink(Protocol):
 
     is_started: bool
 
-    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
-        """Begin; sent with the first bytes. `headers` are end-to-end ones; `length` None frames as chunks."""
+    def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
+        """Begin; sent with the first bytes.
+
+        Args:
+            headers: lines of end-to-end headers, each with its CRLF, from `write_headers` or a checked response.
+            length: of the body; None frames it as chunks.
+        """
         ...
 
     def write(self, data: bytes) -> bool:

@@ -15,7 +15,7 @@ from proxy.errors import (
     UpstreamError,
 )
 from proxy.events import Events
-from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink
+from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink, write_headers
 from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
 from proxy.providers.base import LocalProvider, RemoteProvider
@@ -286,11 +286,11 @@ class Pipeline:
         exchange.usage = reply.usage
         exchange.served_model = reply.served_model
         if reply.events is None:
-            sink.start(reply.status, reply.headers, len(reply.body), exchange.request.method != "HEAD")
+            sink.start(reply.status, write_headers(reply.headers), len(reply.body), exchange.request.method != "HEAD")
             sink.write(reply.body)
             sink.finish()
             return
-        sink.start(reply.status, reply.headers, None, True)
+        sink.start(reply.status, write_headers(reply.headers), None, True)
         await self._stream(sink, reply.events, generation.settings.server.write_timeout)
         sink.finish()
 

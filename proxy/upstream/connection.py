@@ -16,6 +16,7 @@ from proxy.errors import (
 )
 from proxy.upstream.reader import ENDED, GOES_ON, HEAD_CAME, ResponseReader
 from proxy.upstream.response import Receiver
+from proxy.upstream.response_fields import ResponseFields
 from proxy.upstream.tcpinfo import never_delivered, position
 
 JOINED_BODY_BYTES: Final = 64 << 10
@@ -51,6 +52,7 @@ class Connection(asyncio.Protocol):
         sock: connected; belongs to the transport from now on.
         provider: name for messages.
         header_limit: largest response head (and largest run of chunk framing without data), in bytes.
+        fields: what the provider's headers mean.
     """
 
     __slots__ = (
@@ -81,7 +83,9 @@ class Connection(asyncio.Protocol):
         "provider",
     )
 
-    def __init__(self, owner: Owner, sock: socket.socket, *, provider: str, header_limit: int) -> None:
+    def __init__(
+        self, owner: Owner, sock: socket.socket, *, provider: str, header_limit: int, fields: ResponseFields
+    ) -> None:
         self._owner = owner
         self._sock = sock
         self.provider = provider
@@ -94,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._probe: socket.socket | None = None
         self._receiver: Receiver | None = None
-        self._reader = ResponseReader(provider, header_limit)
+        self._reader = ResponseReader(provider, header_limit, fields)
         self._is_lost = False
         self._is_uploading = False
         self._was_cut_short = False

@@ -13,6 +13,7 @@ import aiohappyeyeballs
 
 from proxy.errors import UpstreamConnect, UpstreamConnectTimeout, UpstreamTls
 from proxy.upstream.connection import Connection, Owner
+from proxy.upstream.response_fields import ResponseFields
 from proxy.upstream.tunnel import ForwardProxy, open_tunnel
 
 SECOND_ADDRESS_AFTER_S: Final = 0.25
@@ -97,6 +98,7 @@ class Dialer:
         header_limit: int,
     ) -> None:
         self._provider = provider
+        self._fields = ResponseFields()
         self._origin = origin
         self._tls = tls
         self._server_name = (server_name or origin.host) if tls is not None else None
@@ -156,7 +158,9 @@ class Dialer:
 
     async def _attach(self, sock: socket.socket, owner: Owner) -> Connection:
         def make() -> Connection:
-            return Connection(owner, sock, provider=self._provider, header_limit=self._header_limit)
+            return Connection(
+                owner, sock, provider=self._provider, header_limit=self._header_limit, fields=self._fields
+            )
 
         loop = asyncio.get_running_loop()
         try:

@@ -9,7 +9,7 @@ from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject, Usage
 from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
 from proxy.providers.base import Provider
-from proxy.upstream.headers import Headers
+from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
 
@@ -80,7 +80,7 @@ class Endpoint:
         self.provider = provider
         self.pool = pool
         self.slots = slots
-        self.rules = Headers(own_names=OWN_NAMES)
+        self.rules = RequestHeaders(own_names=OWN_NAMES)
         self.in_flight = 0
         self.last_failure: Failure | None = None
         self._metrics = metrics

@@ -1,11 +1,10 @@
-"""Which headers pass from client to provider and back, and how a request head is written; pure rules on raw bytes."""
+"""Which headers pass from client to provider, and how a request head is written; pure rules on raw bytes."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from proxy.errors import ClientError, UpstreamProtocol
+from proxy.errors import ClientError
 from proxy.exchange import RawHeaders
 
 HOP_BY_HOP: Final = frozenset(
@@ -28,12 +27,10 @@ _CLIENT_ONLY: Final = frozenset(
         b"accept-encoding",
     )
 )
-_UPSTREAM_ONLY: Final = frozenset(
-    (b"alt-svc", b"strict-transport-security", b"x-request-id", b"request-id", b"x-accel-buffering")
-)
-_COOKIES: Final = frozenset((b"set-cookie", b"set-cookie2"))
+_DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-")
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Characters of a field name (RFC 9110, 5.6.2)."""
 _NOT_IN_TARGET: Final = bytes(range(0x21)) + b"\x7f"
 _CONTROLS: Final = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
 _USUAL_CONNECTION: Final = frozenset((b",keep-alive", b",close"))
@@ -44,27 +41,35 @@ _PASS, _DROP, _CONNECTION, _BAD = range(4)
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-class HeaderRules:
-    """Drops what must not pass in one direction; remembers its judgement of each name, so a header costs one lookup.
+class RequestHeaders:
+    """Drops what must not reach a provider; remembers its judgement of each name, so a header costs one lookup.
 
     Args:
-        dropped: names in lower case.
-        prefixes: beginnings of names to be dropped.
-        catches_aliases: whether `_` counts as `-`, as it does for CGI-like servers, in deciding what to drop.
+        own_names: further names in lower case that a client's request never carries to a provider: what is the
+            proxy's own business, and headers that the proxy itself sends there.
     """
 
-    def __init__(self, dropped: Iterable[bytes], prefixes: Sequence[bytes], *, catches_aliases: bool) -> None:
-        self._dropped = frozenset(dropped)
-        self._prefixes = tuple(prefixes)
-        self._catches_aliases = catches_aliases
+    def __init__(self, own_names: Iterable[bytes] = ()) -> None:
+        self._dropped = HOP_BY_HOP | _FRAMING | _CLIENT_ONLY | set(own_names)
         self._known: dict[bytes, int] = {}
 
-    def apply(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-        """Copy the headers that pass, in order.
+    def choose(self, headers: RawHeaders, own: RawHeaders = ()) -> list[tuple[bytes, bytes]]:
+        """Choose what of a client's headers goes to a provider.
 
+        Args:
+            own: ours, added after the client's were chosen: nothing a client sends can remove them; a client's
+                header of the same name gives way.
         Raises:
-            ValueError: a name is no token, or a value has a control character in it.
+            ClientError: a header that could become two.
         """
+        kept = self._apply(headers)
+        if own:
+            names = {name.lower() for name, _ in own}
+            kept = [header for header in kept if header[0].lower() not in names]
+            kept += own
+        return kept
+
+    def _apply(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         known = self._known
         kept = []
         listed = b""
@@ -77,22 +82,20 @@ class HeaderRules:
             elif verdict == _CONNECTION:
                 listed += b"," + header[1]
             elif verdict == _BAD:
-                raise ValueError(f"bad header name {header[0][:40]!r}")
+                raise ClientError(f"bad header name {header[0][:40]!r}")
         values = b"".join([value for _, value in kept])
         if len(values.translate(None, _CONTROLS)) != len(values):  # four times as fast as a regular expression
             name = next(name for name, value in kept if value.translate(None, _CONTROLS) != value)
-            raise ValueError(f"control character in the value of header {name[:40]!r}")
+            raise ClientError(f"control character in the value of header {name[:40]!r}")
         return _without(kept, listed) if listed and listed.lower() not in _USUAL_CONNECTION else kept
 
     def _judge(self, name: bytes) -> int:
-        lower = name.lower()
-        if self._catches_aliases:
-            lower = lower.replace(b"_", b"-")
-        if not _TOKEN.fullmatch(name):
+        lower = name.lower().replace(b"_", b"-")  # CGI-like servers take the one for the other
+        if not name or name.translate(None, TOKEN):
             verdict = _BAD
         elif lower == b"connection":
             verdict = _CONNECTION
-        elif lower in self._dropped or lower.startswith(self._prefixes):
+        elif lower in self._dropped or lower.startswith(_DROPPED_PREFIXES):
             verdict = _DROP
         else:
             verdict = _PASS
@@ -108,56 +111,6 @@ def _without(headers: list[tuple[bytes, bytes]], listed: bytes) -> list[tuple[by
     return [header for header in headers if header[0].lower() not in names] if names else headers
 
 
-class Headers:
-    """The rules of both directions.
-
-    Args:
-        own_names: further names in lower case that a client's request never carries to a provider: what is the
-            proxy's own business, and headers that the proxy itself sends there.
-    """
-
-    def __init__(self, own_names: Iterable[bytes] = ()) -> None:
-        self._request = HeaderRules(
-            HOP_BY_HOP | _FRAMING | _CLIENT_ONLY | set(own_names), (b"proxy-", b"x-forwarded-"), catches_aliases=True
-        )
-        response = HOP_BY_HOP | _UPSTREAM_ONLY | {b"content-length"}
-        prefixes = (b"proxy-", b"access-control-")  # which web pages may call is this proxy's decision
-        self._response = HeaderRules(response, prefixes, catches_aliases=False)
-        self._response_without_cookies = HeaderRules(response | _COOKIES, prefixes, catches_aliases=False)
-
-    def request_headers(self, headers: RawHeaders, own: RawHeaders = ()) -> list[tuple[bytes, bytes]]:
-        """Choose what of a client's headers goes to a provider.
-
-        Args:
-            own: ours, added after the client's were chosen: nothing a client sends can remove them; a client's
-                header of the same name gives way.
-        Raises:
-            ClientError: a header that could become two.
-        """
-        try:
-            kept = self._request.apply(headers)
-        except ValueError as exc:
-            raise ClientError(str(exc)) from None
-        if own:
-            names = {name.lower() for name, _ in own}
-            kept = [header for header in kept if header[0].lower() not in names]
-            kept += own
-        return kept
-
-    def response_headers(self, headers: RawHeaders, *, with_cookies: bool = False) -> list[tuple[bytes, bytes]]:
-        """Choose what of a provider's headers goes to the client, without framing.
-
-        Args:
-            with_cookies: keep Set-Cookie: on raw paths, where it is the caller's own session.
-        Raises:
-            UpstreamProtocol: a header that could become two.
-        """
-        try:
-            return (self._response if with_cookies else self._response_without_cookies).apply(headers)
-        except ValueError as exc:
-            raise UpstreamProtocol(str(exc)) from None
-
-
 def strip_query_key(query: bytes) -> bytes:
     """Remove `key=…` (Gemini's credential) from a query, however its name is escaped; the rest stays verbatim."""
     if b"key" not in query and b"%" not in query:
@@ -165,20 +118,6 @@ def strip_query_key(query: bytes) -> bytes:
     return b"&".join(
         [part for part in query.split(b"&") if unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) != b"key"]
     )
-
-
-def write_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write header lines, each with its CRLF.
-
-    Raises:
-        ClientError: something in them would break out of its line, so that the provider would read another request.
-    """
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    block = b"".join(lines)
-    count = len(lines)
-    if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
-        raise ClientError("line end or NUL in the request head")
-    return block
 
 
 def serialize_head(
@@ -196,7 +135,7 @@ def serialize_head(
         method: a token; aiohttp's parser has looked.
         target: path and query as they go on the wire.
         host: from the configuration.
-        headers: from `write_headers`; without Host and framing.
+        headers: lines, each with its CRLF; without Host and framing.
         length: of the body; None sends no Content-Length.
         is_chunked: the body comes in chunks; then `length` is None.
     Raises:

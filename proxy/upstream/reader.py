@@ -1,13 +1,13 @@
 """Reads one response after another from a connection's bytes: framing by HTTP's rules, no I/O."""
 
-from collections.abc import Callable
 from typing import Final
 
 import httptools
 
 from proxy.errors import UpstreamProtocol
 from proxy.exchange import ResponseHead
-from proxy.upstream.response import Receiver, ResponseParser, check_partial_head, parse_head
+from proxy.upstream.response import ChunkParser, Receiver, check_partial_head, parse_head
+from proxy.upstream.response_fields import ResponseFields
 
 MAX_INTERIM_RESPONSES: Final = 10
 
@@ -30,32 +30,35 @@ class ResponseReader:
     Args:
         provider: name for messages.
         header_limit: largest head, and largest run of chunk framing without data, in bytes.
+        fields: the provider's.
     """
 
     __slots__ = (
-        "_feed",
+        "_chunks",
+        "_fields",
+        "_head",
         "_interim",
         "_is_head_request",
         "_partial",
         "_phase",
         "_receiver",
-        "_response",
         "_silent",
         "header_limit",
         "missing",
         "provider",
     )
 
-    def __init__(self, provider: str, header_limit: int) -> None:
+    def __init__(self, provider: str, header_limit: int, fields: ResponseFields) -> None:
         self.provider = provider
+        self._fields = fields
         self.header_limit = header_limit
         self.missing = 0
         """Body bytes that are still to come, where Content-Length tells."""
         self._receiver: Receiver | None = None
         self._phase = _HEAD
         self._is_head_request = False
-        self._response: ResponseParser | None = None
-        self._feed: Callable[[bytes], None] | None = None
+        self._head: ResponseHead | None = None
+        self._chunks: ChunkParser | None = None
         self._partial: bytearray | None = None
         self._interim = 0
         self._silent = 0
@@ -83,12 +86,12 @@ class ResponseReader:
     @property
     def status(self) -> int:
         """Of the response whose head came last."""
-        return 0 if self._response is None else self._response.status
+        return 0 if self._head is None else self._head.status
 
     @property
     def keeps_alive(self) -> bool:
         """Whether the provider lets another request follow."""
-        return self._response is not None and self._response.keeps_alive and self._phase != _UNTIL_CLOSE
+        return self._head is not None and self._head.keeps_alive and self._phase != _UNTIL_CLOSE
 
     def begin(self, receiver: Receiver, *, is_head_request: bool) -> None:
         """Start on the next response."""
@@ -96,11 +99,11 @@ class ResponseReader:
         self._is_head_request = is_head_request
         self._phase = _HEAD
         self.missing = self._interim = 0
-        self._partial = self._response = self._feed = None
+        self._partial = self._head = self._chunks = None
 
     def stop(self) -> None:
         """Call the receiver no more."""
-        self._receiver = self._feed = None
+        self._receiver = self._chunks = None
 
     def feed(self, data: bytes) -> int:
         """Read on.
@@ -141,9 +144,9 @@ class ResponseReader:
                 check_partial_head(data, seen, self.provider)
                 self._partial = data if data is partial else bytearray(data)
                 return NOTHING
-            response, parser = parse_head(bytes(data[:end]), self.provider)
+            head = parse_head(bytes(data[:end]), self._fields, self.provider)
             data = data[end:]
-            if response.status >= 200:
+            if head.status >= 200:
                 break
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
@@ -152,55 +155,57 @@ class ResponseReader:
                 self._partial = None
                 return NOTHING
         self._partial = None
-        self._response = response
-        return self._begin_body(response, parser, bytes(data), receiver)
+        self._head = head
+        return self._begin_body(head, bytes(data), receiver)
 
-    def _begin_body(
-        self, response: ResponseParser, parser: httptools.HttpResponseParser, data: bytes, receiver: Receiver
-    ) -> int:
+    def _begin_body(self, head: ResponseHead, data: bytes, receiver: Receiver) -> int:
         """Go by the framing that the head gives (RFC 9112, 6.3)."""
-        status, length = response.status, response.length
-        has_body = not (self._is_head_request or status == 204 or status == 304)
-        if has_body and length is None:
-            self._phase = _CHUNKED if response.is_chunked else _UNTIL_CLOSE
-            self._silent = 0
-            self._feed = parser.feed_data if response.is_chunked else None
-            receiver.on_head(_head_of(response, None, True))
-            if not data or self._receiver is None:
-                return HEAD_CAME
-            if response.is_chunked:
-                return ENDED if self._feed_chunks(data) == ENDED else HEAD_CAME
-            receiver.on_data(data)
+        status, length = head.status, head.content_length
+        if self._is_head_request or status == 204 or status == 304:
+            head.has_body, length = False, 0
+        if length is not None:
+            missing = self.missing = length - len(data)
+            if missing < 0:
+                raise self._refusal("bytes after the end of the response")
+            self._phase = _LENGTH
+            receiver.on_head(head)
+            if data and self._receiver is not None:
+                receiver.on_data(data)
+            return HEAD_CAME if missing else ENDED
+        if not head.is_chunked:
+            self._phase = _UNTIL_CLOSE
+            receiver.on_head(head)
+            if data and self._receiver is not None:
+                receiver.on_data(data)
             return HEAD_CAME
-        missing = self.missing = (length if has_body and length is not None else 0) - len(data)
-        if missing < 0:
-            raise self._refusal("bytes after the end of the response")
-        self._phase = _LENGTH
-        receiver.on_head(_head_of(response, length, has_body))
-        if data and self._receiver is not None:
-            receiver.on_data(data)
-        return HEAD_CAME if missing else ENDED
+        self._phase = _CHUNKED
+        self._silent = 0
+        self._chunks = ChunkParser()
+        receiver.on_head(head)
+        if not data or self._receiver is None:
+            return HEAD_CAME
+        return ENDED if self._feed_chunks(data) == ENDED else HEAD_CAME
 
     def _feed_chunks(self, data: bytes) -> int:
-        response, feed = self._response, self._feed
-        if response is None or feed is None:
+        chunks = self._chunks
+        if chunks is None:
             return NOTHING
         try:
-            feed(data)
+            chunks.feed(data)
         except httptools.HttpParserError as exc:
-            if response.is_complete:
+            if chunks.is_complete:
                 raise self._refusal("bytes after the end of the response") from exc
-            self._deliver(response.parts)
+            self._deliver(chunks.parts)
             raise self._refusal(f"bad chunk: {exc}") from exc
-        if response.is_complete:
+        if chunks.is_complete:
             # The parser takes stray line ends for nothing; the true end is one empty line.
-            if response.fault or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r")):
+            if chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r")):
                 raise self._refusal("bytes after the end of the response")
-            self._deliver(response.parts)
+            self._deliver(chunks.parts)
             return ENDED
-        if response.parts:
+        if chunks.parts:
             self._silent = 0
-            self._deliver(response.parts)
+            self._deliver(chunks.parts)
             return GOES_ON
         self._silent += len(data)
         if self._silent > self.header_limit:
@@ -215,15 +220,3 @@ class ResponseReader:
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)
-
-
-def _head_of(response: ResponseParser, length: int | None, has_body: bool) -> ResponseHead:
-    return ResponseHead(
-        response.status,
-        response.headers,
-        length,
-        has_body,
-        response.content_type,
-        response.is_encoded,
-        response.request_id,
-    )

@@ -1,7 +1,7 @@
 """Between a provider's response and the client: looks, holds back until the first real output, and passes bytes on."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,14 +64,14 @@ class Passage:
     """How a response is let through to the client, decided from its head.
 
     Args:
-        headers: end-to-end headers for the client, without framing.
+        headers: lines of end-to-end headers for the client, each with its CRLF, without framing.
         observer: reads usage and completeness; None for responses nobody understands.
         is_held: hold back until the observer has seen real output (streams) or the first body bytes are there.
         boundaries: ends of an event; a partial event is held back, so that an error event can follow a cut.
         filtering: plugins' filters for this stream.
     """
 
-    headers: Iterable[tuple[bytes, bytes]]
+    headers: bytes
     observer: ResponseObserver | None = None
     is_held: bool = False
     boundaries: tuple[bytes, ...] = ANY_BOUNDARY

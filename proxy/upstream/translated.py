@@ -1,6 +1,5 @@
 """A sink that turns a provider's reply into the client's format on its way."""
 
-from collections.abc import Iterable
 from typing import Final, Protocol
 
 from proxy.errors import ProxyError, UpstreamProtocol
@@ -39,7 +38,7 @@ class TranslatedSink:
         self._status = 200
         self.is_started = False
 
-    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
+    def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
         """Begin; the client's side begins with the first translated bytes."""
         self.is_started = True
         self._status = status
@@ -78,4 +77,4 @@ class TranslatedSink:
         await self._sink.drain()
 
     def _start(self, length: int | None) -> None:
-        self._sink.start(self._status, ((b"Content-Type", self._translation.content_type),), length, True)
+        self._sink.start(self._status, b"Content-Type: %b\r\n" % self._translation.content_type, length, True)

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from proxy.exchange import Exchange, Operation, Request, ResponseHead, Usage
+from proxy.exchange import Exchange, Operation, Request, ResponseHead, Usage, write_headers
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 
@@ -47,15 +47,33 @@ def test_edit_makes_a_body_where_there_was_none() -> None:
     assert request.body == b'{"model":"a"}'
 
 
-@pytest.mark.parametrize("kind", ["request", "response"])
-def test_header_is_found_in_any_case_the_first_of_its_name(kind: str) -> None:
-    headers = [(b"X-One", b"1"), (b"x-ONE", b"2")]
-    holder = (
-        ResponseHead(200, headers) if kind == "response" else Request(CHAT, method="POST", path=b"/", headers=headers)
-    )
-
+@pytest.mark.parametrize(
+    "holder",
+    [
+        Request(CHAT, method="POST", path=b"/", headers=[(b"X-One", b"1"), (b"x-ONE", b"2")]),
+        ResponseHead(200, [b"X-One:  1 ", b"x-ONE:2"]),
+    ],
+    ids=["request", "response"],
+)
+def test_header_is_found_in_any_case_the_first_of_its_name(holder: Request | ResponseHead) -> None:
     assert holder.header(b"x-one") == b"1"
     assert holder.header(b"x-two") is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"X-Model", b"a\r\nSet-Cookie: b"),
+        (b"X-Model", b"a\nb"),
+        (b"X-Model", b"a\rb"),
+        (b"X-Model", b"a\0b"),
+        (b"X-Model\r\nX-Other", b"a"),
+        (b"X-Model", b"a\r\n\r\n<html>"),
+    ],
+)
+def test_header_that_breaks_out_of_its_line_is_not_written(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ValueError, match="line end or NUL"):
+        write_headers([(b"Content-Type", b"application/json"), header])
 
 
 @pytest.mark.parametrize(

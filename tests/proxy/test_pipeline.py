@@ -394,3 +394,12 @@ async def test_headers_of_unusual_size_are_not_kept_while_a_connection_idles(pro
 
     assert response.status == 200
     assert kept == [None]
+
+
+async def test_plugins_header_that_breaks_out_of_its_line_is_not_sent(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=["tests.proxy.broken_reply"])
+
+    response = await proxy.request("POST", "/v1/chat/completions", {"model": "any", "messages": []})
+
+    assert (response.status, orjson.loads(response.body)["error"]["code"]) == (500, "internal_error")
+    assert (response.header("X-Model"), response.header("Set-Cookie")) == (None, None)

@@ -1,7 +1,6 @@
 """Stand-ins for the relay's neighbours that write down what happens to them: a sink, a connection, an observer."""
 
 import asyncio
-from collections.abc import Iterable
 
 from proxy.errors import ProxyError
 from proxy.exchange import Usage
@@ -14,7 +13,7 @@ class RecordingSink:
         self.is_started = False
         self.keeps_up = True
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers = b""
         self.length: int | None = None
         self.has_body = True
         self.writes: list[bytes] = []
@@ -26,10 +25,10 @@ class RecordingSink:
     def body(self) -> bytes:
         return b"".join(self.writes)
 
-    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
+    def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
         assert not self.is_started
         self.is_started = True
-        self.status, self.headers, self.length, self.has_body = status, list(headers), length, has_body
+        self.status, self.headers, self.length, self.has_body = status, headers, length, has_body
 
     def write(self, data: bytes) -> bool:
         assert self.is_started

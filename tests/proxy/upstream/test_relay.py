@@ -15,8 +15,8 @@ from proxy.formats.sse import EventSplitter
 from proxy.upstream.relay import LINE_BOUNDARIES, MAX_HELD_BYTES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from tests.proxy.upstream.recording import RecordingConnection, RecordingSink, Watcher
 
-HEAD = ResponseHead(200, [(b"Content-Type", b"text/event-stream")])
-HEADERS = [(b"Content-Type", b"text/event-stream")]
+HEAD = ResponseHead(200, [b"Content-Type: text/event-stream"])
+HEADERS = b"Content-Type: text/event-stream\r\n"
 PREAMBLE = b"data: role\n\n"
 OUTPUT = b"data: out\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -258,7 +258,9 @@ async def test_response_without_body_keeps_its_length_and_ends(status: int) -> N
     sink = RecordingSink()
     relay = plain_relay(sink)
 
-    relay.on_head(ResponseHead(status, [], 1000, has_body=False))
+    head = ResponseHead(status, [], 1000)
+    head.has_body = False
+    relay.on_head(head)
     relay.on_end()
     await conclude(relay)
 

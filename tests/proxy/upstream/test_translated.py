@@ -6,7 +6,7 @@ from proxy.errors import ProxyError, UpstreamProtocol, UpstreamRejected
 from proxy.upstream.translated import MAX_BODY_BYTES, TranslatedSink
 from tests.proxy.upstream.recording import RecordingSink
 
-HEADERS = [(b"Content-Type", b"theirs"), (b"X-Theirs", b"1")]
+HEADERS = b"Content-Type: theirs\r\nX-Theirs: 1\r\n"
 
 
 class Shouting:
@@ -40,7 +40,7 @@ def test_stream_is_opened_translated_and_ended() -> None:
     sink.write(b"two")
     sink.finish()
 
-    assert (client.status, client.headers, client.length) == (200, [(b"Content-Type", b"text/loud")], None)
+    assert (client.status, client.headers, client.length) == (200, b"Content-Type: text/loud\r\n", None)
     assert client.body == b"OPEN ONETWO END"
     assert client.is_finished
 
@@ -83,7 +83,7 @@ def test_whole_reply_starts_at_its_end_with_its_new_length() -> None:
 
     assert not was_started
     assert (client.length, client.body, client.is_finished) == (6, b"ONETWO", True)
-    assert client.headers == [(b"Content-Type", b"text/loud")]
+    assert client.headers == b"Content-Type: text/loud\r\n"
 
 
 def test_whole_reply_that_is_an_error_leaves_the_client_untouched() -> None:
