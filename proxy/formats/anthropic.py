@@ -34,9 +34,9 @@ class AnthropicFormat(Format):
     def interpret(self, operation: Operation, path_model: str | None, document: JsonObject | None) -> Intent:
         """Read model, stream and the limit on output."""
         if document is None:
-            return Intent(path_model, False, None)
+            return path_model, False, None
         is_streaming = operation.streams and require_stream(document)
-        return Intent(require_model(document), is_streaming, as_count(document.get("max_tokens")))
+        return require_model(document), is_streaming, as_count(document.get("max_tokens"))
 
     def upstream_path(self, operation: Operation, model: str | None, raw_path: bytes | None = None) -> bytes:
         """Return the path with its `/v1`, as `baseUrl` has none."""

@@ -43,13 +43,11 @@ def read_whole(document: JsonObject) -> Readings:
     if usage is None and counted is not None:
         usage = Usage(input_tokens=counted)
     error = document.get("error")
-    return Readings(usage, as_text(document.get("model")), one_line(error) if error else None)
+    return usage, as_text(document.get("model")), one_line(error) if error else None
 
 
 class MessagesObserver(StreamObserver):
     """Watches events of `/v1/messages`; complete at `message_stop`."""
-
-    __slots__ = ("_usage_fields",)
 
     def __init__(self) -> None:
         super().__init__()

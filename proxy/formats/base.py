@@ -3,19 +3,16 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from proxy.errors import MethodNotAllowed, ProxyError, TranslationUnsupported, Unauthorized
 from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
 from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 
 
-class Intent(NamedTuple):
-    """What the proxy must know of a request before it can route it."""
-
-    model: str | None
-    is_streaming: bool
-    max_output_tokens: int | None
+Intent = tuple[str | None, bool, int | None]
+"""What routing needs of a request: the model (None where the path needs none), whether the reply is to be a stream of
+events, and the most tokens the client asks for (None if it does not say)."""
 
 
 class StreamWriter(ABC):

@@ -25,7 +25,7 @@ def as_text(value: Json) -> str | None:
 
 def as_count(value: Json) -> int | None:
     """Return the value if it is a whole number from 0 up; a boolean is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if value.__class__ is int and value >= 0 else None
 
 
 def as_number(value: Json) -> float | None:

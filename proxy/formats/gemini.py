@@ -55,11 +55,11 @@ class GeminiFormat(Format):
     def interpret(self, operation: Operation, path_model: str | None, document: JsonObject | None) -> Intent:
         """Read the model from the path, streaming from the operation, the limit on output from the body."""
         if operation.name == "models":
-            return Intent(None, False, None)
+            return None, False, None
         if not path_model:
             raise MalformedBody("model: the path names none")
         model = f"tunedModels/{path_model}" if "/tunedModels/" in operation.path else path_model
-        return Intent(model, operation.streams, gemini_content.read_max_tokens(document or {}))
+        return model, operation.streams, gemini_content.read_max_tokens(document or {})
 
     def upstream_path(self, operation: Operation, model: str | None, raw_path: bytes | None = None) -> bytes:
         """Return the client's path, the model exchanged if it is another; a stream written here adds `?alt=sse`."""

@@ -49,7 +49,7 @@ def read_whole(document: JsonObject) -> Readings:
     if usage is None and counted is not None:
         usage = Usage(input_tokens=counted)
     error = document.get("error")
-    return Readings(usage, as_text(document.get("modelVersion")), one_line(error) if error else None)
+    return usage, as_text(document.get("modelVersion")), one_line(error) if error else None
 
 
 class GenerateObserver(StreamObserver):
@@ -58,7 +58,6 @@ class GenerateObserver(StreamObserver):
     Every event tells the usage so far, so the newest is kept and read only when someone asks.
     """
 
-    __slots__ = ("_finished", "_latest", "_next_index", "_seen", "_usage")
     usage_key = "usageMetadata"
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ class NativeFormat(Format):
     def interpret(self, operation: Operation, path_model: str | None, document: JsonObject | None) -> Intent:
         """Check the whole request, as the native API is strict; the model may be left out."""
         chat = native_request.read_native(document or {})
-        return Intent(chat.model, chat.is_streaming, chat.max_output_tokens)
+        return chat.model, chat.is_streaming, chat.max_output_tokens
 
     def upstream_path(self, operation: Operation, model: str | None, raw_path: bytes | None = None) -> bytes:
         """Return `/`."""

@@ -42,7 +42,7 @@ def read_usage(document: JsonObject) -> Usage | None:
 def read_whole(document: JsonObject) -> Readings:
     """Read what a whole reply says about itself."""
     error = document.get("error")
-    return Readings(read_usage(document), as_text(document.get("model")), one_line(error) if error else None)
+    return read_usage(document), as_text(document.get("model")), one_line(error) if error else None
 
 
 def read_reply(body: bytes) -> Completion:
@@ -59,8 +59,6 @@ def read_reply(body: bytes) -> Completion:
 
 class NativeObserver(StreamObserver):
     """Watches a native stream; complete at `event: done`."""
-
-    __slots__ = ()
 
     def is_dull(self, data: bytes) -> bool:
         """Tell whether there are only deltas."""

@@ -4,7 +4,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 import orjson
 
@@ -20,28 +20,20 @@ TAIL_BYTES: Final = 16 * 1024
 EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 
 
-class Readings(NamedTuple):
-    """What a whole reply says about itself."""
-
-    usage: Usage | None = None
-    served_model: str | None = None
-    error: str | None = None
-
+Readings = tuple[Usage | None, str | None, str | None]
+"""What a whole reply says about itself: usage, the model that served it, and the provider's error in one line."""
 
 ReadWhole = Callable[[JsonObject], Readings]
 
 
 class Observed:
-    """The fields of a `ResponseObserver`."""
+    """The fields of a `ResponseObserver`; their first values are attributes of the class, so that making one is cheap."""
 
-    __slots__ = ("error", "has_output", "is_complete", "served_model", "usage")
-
-    def __init__(self) -> None:
-        self.has_output = False
-        self.is_complete = False
-        self.error: str | None = None
-        self.usage: Usage | None = None
-        self.served_model: str | None = None
+    has_output = False
+    is_complete = False
+    error: str | None = None
+    usage: Usage | None = None
+    served_model: str | None = None
 
 
 class JsonObserver(Observed):
@@ -52,14 +44,12 @@ class JsonObserver(Observed):
         usage_key: the key whose object holds the usage, sought near the end of a body too large to parse.
     """
 
-    __slots__ = ("_parts", "_read", "_size_bytes", "_usage_key")
+    _size_bytes = 0
 
     def __init__(self, read: ReadWhole, usage_key: str = "usage") -> None:
-        super().__init__()
         self._read = read
         self._usage_key = usage_key
         self._parts: list[bytes] = []
-        self._size_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Keep the bytes for `finish`, or the last of them when the body is large."""
@@ -80,29 +70,29 @@ class JsonObserver(Observed):
             self.is_complete = True
             usage = last_object(body[-TAIL_BYTES:], self._usage_key)
             if usage is not None:
-                self.usage = self._read({self._usage_key: usage}).usage
+                self.usage = self._read({self._usage_key: usage})[0]
             return
         if not body.startswith((b"{", b"[")) and body.lstrip()[:1] not in (b"{", b"["):
             self.is_complete = bool(body)  # compressed, or not JSON: as HTTP frames it
             return
-        document, self.is_complete = _parse_whole(body)
+        try:
+            document: Json = orjson.loads(body)
+            self.is_complete = True
+        except orjson.JSONDecodeError:
+            document, self.is_complete = _parse_loosely(body)
         if isinstance(document, dict):
             self.usage, self.served_model, self.error = self._read(document)
             return
         for part in document if isinstance(document, list) else [document]:
             if isinstance(part, dict):
-                read = self._read(part)
-                self.usage = read.usage or self.usage
-                self.served_model = read.served_model or self.served_model
-                self.error = read.error or self.error
+                part_usage, served_model, error = self._read(part)
+                self.usage = part_usage or self.usage
+                self.served_model = served_model or self.served_model
+                self.error = error or self.error
 
 
-def _parse_whole(body: bytes) -> tuple[Json, bool]:
-    """Return the document and whether it is whole; the slower parser takes NaN, which some servers send."""
-    try:
-        return orjson.loads(body), True
-    except orjson.JSONDecodeError:
-        pass
+def _parse_loosely(body: bytes) -> tuple[Json, bool]:
+    """Return the document and whether it is whole; this slower parser takes NaN, which some servers send."""
     try:
         return json.loads(body), True
     except ValueError:
@@ -131,17 +121,15 @@ class StreamObserver(Observed, ABC):
     exactly if it holds for each: then the result is the same however the stream is split.
     """
 
-    __slots__ = ("_headless", "_held", "_is_begun", "_is_settled", "_whole")
     usage_key: ClassVar[str] = "usage"
+    _headless = False
+    _is_begun = False
+    _is_settled = False
+    """Output was seen and nothing is pending, so dull events may be passed over."""
+    _whole: JsonObserver | None = None
 
     def __init__(self) -> None:
-        super().__init__()
         self._held = bytearray()
-        self._headless = False
-        self._is_begun = False
-        self._is_settled = False
-        """Output was seen and nothing is pending, so dull events may be passed over."""
-        self._whole: JsonObserver | None = None
 
     @abstractmethod
     def is_dull(self, data: bytes) -> bool:
@@ -153,7 +141,7 @@ class StreamObserver(Observed, ABC):
 
     def read_whole(self, document: JsonObject) -> Readings:
         """Read a reply that came as one JSON body although a stream was expected."""
-        return Readings()
+        return None, None, None
 
     def observe_end_marker(self) -> None:
         """Take in `[DONE]`."""

@@ -38,12 +38,12 @@ class OllamaFormat(Format):
     def interpret(self, operation: Operation, path_model: str | None, document: JsonObject | None) -> Intent:
         """Read model, stream and the limit on output (a negative one means none); `/api/show` may say `name`."""
         if document is None:
-            return Intent(None, False, None)
+            return None, False, None
         if operation.name == "model" and "model" not in document and "name" in document:
             document = document | {"model": document["name"]}
         is_streaming = operation.streams and require_stream(document, default=True)
         limit = as_count(as_object(document.get("options")).get("num_predict"))
-        return Intent(require_model(document), is_streaming, limit)
+        return require_model(document), is_streaming, limit
 
     def upstream_path(self, operation: Operation, model: str | None, raw_path: bytes | None = None) -> bytes:
         """Return the path as it is."""

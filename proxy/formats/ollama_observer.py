@@ -13,13 +13,11 @@ def read_usage(document: JsonObject) -> Usage | None:
 def read_whole(document: JsonObject) -> Readings:
     """Read what a whole reply says about itself."""
     error = document.get("error")
-    return Readings(read_usage(document), as_text(document.get("model")), one_line(error) if error else None)
+    return read_usage(document), as_text(document.get("model")), one_line(error) if error else None
 
 
 class LinesObserver(StreamObserver):
     """Watches lines of `/api/chat` and `/api/generate`; complete at `done: true`."""
-
-    __slots__ = ()
 
     def feed(self, data: bytes) -> None:
         """Look at the next body bytes."""

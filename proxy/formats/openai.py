@@ -39,15 +39,15 @@ class OpenAIFormat(Format):
     def interpret(self, operation: Operation, path_model: str | None, document: JsonObject | None) -> Intent:
         """Read model, stream and the limit on output."""
         if document is None:
-            return Intent(path_model, False, None)
+            return path_model, False, None
         get = document.get
         model, stream = get("model"), get("stream")
         if model.__class__ is not str or not model:
             model = require_model(document)
         is_streaming = operation.streams and (stream if stream.__class__ is bool else require_stream(document))
         if operation.name == "responses":
-            return Intent(model, is_streaming, as_count(document.get("max_output_tokens")))
-        return Intent(model, is_streaming, openai_chat.read_max_tokens(document))
+            return model, is_streaming, as_count(document.get("max_output_tokens"))
+        return model, is_streaming, openai_chat.read_max_tokens(document)
 
     def upstream_path(self, operation: Operation, model: str | None, raw_path: bytes | None = None) -> bytes:
         """Return the client's path without `/v1`, which `baseUrl` has."""

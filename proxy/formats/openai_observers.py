@@ -28,8 +28,6 @@ RESPONSE_PREAMBLE: Final = frozenset(
 class ChatObserver(StreamObserver):
     """Watches chunks of `/chat/completions` and `/completions`; complete at `[DONE]` or when every choice ended."""
 
-    __slots__ = ("_finished", "_is_done", "_lessons", "_next_index", "_prefix", "_seen", "_suffix")
-
     def __init__(self) -> None:
         super().__init__()
         self._seen: set[int] = set()
@@ -130,8 +128,6 @@ class ChatObserver(StreamObserver):
 
 class ResponsesObserver(StreamObserver):
     """Watches events of `/responses`; complete at its terminal events, or at `[DONE]`."""
-
-    __slots__ = ()
 
     def is_dull(self, data: bytes) -> bool:
         """Tell whether no event carries the response object or an error."""

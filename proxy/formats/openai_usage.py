@@ -13,13 +13,15 @@ def read_usage(usage: Any) -> Usage | None:  # Any: JSON from elsewhere
         return None
     get = usage.get
     found = Usage(
-        as_count(get("prompt_tokens", get("input_tokens"))), as_count(get("completion_tokens", get("output_tokens")))
+        as_count(get("prompt_tokens") if "prompt_tokens" in usage else get("input_tokens")),
+        as_count(get("completion_tokens") if "completion_tokens" in usage else get("output_tokens")),
     )
-    if inputs := as_object(get("prompt_tokens_details", get("input_tokens_details"))):
+    if inputs := get("prompt_tokens_details") or get("input_tokens_details"):
+        inputs = as_object(inputs)
         found.cache_read_tokens = as_count(inputs.get("cached_tokens"))
         found.cache_write_tokens = as_count(inputs.get("cache_write_tokens"))
-    if outputs := as_object(get("completion_tokens_details", get("output_tokens_details"))):
-        found.reasoning_tokens = as_count(outputs.get("reasoning_tokens"))
+    if outputs := get("completion_tokens_details") or get("output_tokens_details"):
+        found.reasoning_tokens = as_count(as_object(outputs).get("reasoning_tokens"))
     return known_usage(found)
 
 
@@ -55,4 +57,4 @@ def read_whole(document: JsonObject) -> Readings:
     """Read what a whole reply of any of OpenAI's endpoints says about itself."""
     get = document.get
     error = get("error")
-    return Readings(read_usage(get("usage")), as_text(get("model")), one_line(error) if error else None)
+    return read_usage(get("usage")), as_text(get("model")), one_line(error) if error else None
