@@ -18,10 +18,10 @@ from proxy.formats.translation import ReplyTranslation
 from proxy.host.dispatch import Dispatch
 from proxy.providers.base import RemoteProvider
 from proxy.providers.vendors import ANTHROPIC_VERSION
-from proxy.reload import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.connection import Connection
-from proxy.upstream.headers import LAST_CHUNK, RequestHeaders, frame_chunk, serialize_head, strip_query_key
+from proxy.upstream.endpoint import Endpoint
+from proxy.upstream.headers import LAST_CHUNK, begin_head, frame_chunk, frame_head, strip_query_key
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink
@@ -29,8 +29,8 @@ from proxy.upstream.translated import TranslatedSink
 FAILOVER_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
 """Answers of a provider that another provider may make good."""
 
-MAX_FORWARDED: Final = 16
-"""Providers for which the written headers of one connection are kept."""
+MAX_WRITTEN_HEADS: Final = 16
+"""Providers for which the written head of one connection is kept."""
 
 BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
@@ -47,7 +47,7 @@ class Try:
     """One try at one remote provider.
 
     Args:
-        wire: the provider's format where it is the client's too, or is translated to; None on raw paths.
+        endpoint: of a remote provider.
         client_key: the client's own key where it may go to this provider.
         is_last: no other candidate is left, so an error of the provider is relayed as it is.
     """
@@ -56,67 +56,59 @@ class Try:
         "_candidate",
         "_client_key",
         "_dispatch",
+        "_endpoint",
         "_exchange",
-        "_generation",
         "_is_last",
         "_observer",
         "_operation",
         "_provider",
-        "_rules",
         "_sink",
         "_wire",
     )
 
     def __init__(
         self,
-        generation: Generation,
         exchange: Exchange,
         sink: Sink,
         candidate: Candidate,
+        endpoint: Endpoint,
         provider: RemoteProvider,
-        *,
-        rules: RequestHeaders,
         dispatch: Dispatch,
         client_key: str | None,
         is_last: bool,
     ) -> None:
-        self._generation = generation
         self._exchange = exchange
         self._sink = sink
         self._candidate = candidate
+        self._endpoint = endpoint
         self._provider = provider
         self._dispatch = dispatch
-        self._rules = rules
         self._client_key = client_key
         self._is_last = is_last
         self._operation = exchange.request.operation
         self._wire: Format | None = None if self._operation.name == "raw" else provider.format
+        """The provider's format where it is the client's too, or is translated to; None on raw paths."""
         self._observer: ResponseObserver | None = None
 
-    async def run(self, pool: Pool, tasks: Tasks) -> None:
+    async def run(self, pool: Pool, tasks: Tasks, write_timeout_s: float) -> None:
         """Make the call and see its response through to the sink.
 
+        Args:
+            write_timeout_s: how long the client may take nothing.
         Raises:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
             Overloaded: the provider's queue is full.
             ConnectionError: the client left.
         """
         head, body, sink = self._call()
-        settings = self._provider.settings
-        write_timeout_s = self._generation.settings.server.write_timeout
+        request = self._exchange.request
+        upload, is_head = request.upload, request.method == "HEAD"
+        timeouts = self._provider.settings.timeouts
         connection = pool.take() or await pool.connect()
         while True:
             relay = Relay(sink, self._decide)
-            upload = self._exchange.request.upload
             try:
-                connection.send(
-                    head,
-                    body,
-                    relay,
-                    method_is_head=self._exchange.request.method == "HEAD",
-                    timeouts=settings.timeouts,
-                    upload=upload is not None,
-                )
+                connection.send(head, body, relay, is_head, timeouts, upload is not None)
                 if upload is None:
                     await relay.run(connection, write_timeout_s)
                 else:
@@ -129,40 +121,30 @@ class Try:
             except BaseException:
                 self._take_usage()
                 raise
-        self._conclude(relay)
+        if relay.is_refused and relay.head is not None:
+            raise self._refusal(relay.head, relay.refused_body)
+        self._take_usage()
 
     # -- the call ------------------------------------------------------------------------------------------------
 
     def _call(self) -> tuple[bytes, bytes, Sink]:
         """Write the request head and body, and choose the sink that fits the client."""
-        request, provider = self._exchange.request, self._provider
-        if self._wire is not None and self._wire.name != self._operation.format:
-            return self._translated_call(self._wire)
-        path, body = request.path, request.body
-        if self._wire is not None:
-            path = provider.call_path(self._operation, request, self._candidate.model)
-        model = self._candidate.model
+        request, wire = self._exchange.request, self._wire
+        if wire is not None and wire.name != self._operation.format:
+            return self._translated_call(wire)
+        body, model, upload = request.body, self._candidate.model, request.upload
         if model is not None and self._exchange.named_provider is None:
             document = request.document
             if document is not None:
                 if document.get("model", model) != model:
                     body = replace_model(body, document, model)
-            elif request.upload is not None and model != request.model:
+            elif upload is not None and model != request.model:
                 raise self._fixed_form(model)
-        query, headers = self._query_and_headers()
-        upload = request.upload
-        length = upload.length if upload is not None else len(body)
-        if not length and request.method in BODILESS_METHODS:
-            length = None
-        head = serialize_head(
-            request.method.encode("ascii"),
-            provider.target(path, query),
-            provider.host_header,
-            headers,
-            length=length,
-            is_chunked=upload is not None and upload.length is None,
-        )
-        return head, body, self._sink
+        head = self._begin_head(model)
+        if upload is not None:
+            return frame_head(head, upload.length, is_chunked=upload.length is None), body, self._sink
+        length = len(body)
+        return frame_head(head, length if length or request.method not in BODILESS_METHODS else None), body, self._sink
 
     def _fixed_form(self, model: str) -> ClientError:
         asked = self._exchange.request.model
@@ -170,27 +152,33 @@ class Try:
             f"{self._provider.name} knows {asked!r} as {model!r}, and a form is passed on as it is: send that name"
         )
 
-    def _query_and_headers(self) -> tuple[bytes, bytes]:
-        """Choose the query and the headers, written; with the right key for the provider, and only that."""
-        request, provider = self._exchange.request, self._provider
-        client_headers = request.headers
-        if self._wire is not None and self._client_key is None:
-            query = strip_query_key(request.query) if request.query else b""
-            known = request.forwarded.get(self._rules)
-            if known is not None and known[0] is client_headers:
-                return query, known[1]
-            own = [*provider.own_headers(None, client_headers), IDENTITY]
-            written = write_headers(self._rules.choose(client_headers, own))
-            if len(request.forwarded) < MAX_FORWARDED:
-                request.forwarded[self._rules] = client_headers, written
-            return query, written
-        query, own = self._own_with_client_key() if self._wire is not None else self._own_on_raw_path()
-        return query, write_headers(self._rules.choose(client_headers, own))
+    def _begin_head(self, model: str | None) -> bytes:
+        """Write the request head up to its framing, with the right key for the provider, and only that.
 
-    def _own_with_client_key(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        request = self._exchange.request
-        own = self._provider.own_headers(self._client_key, request.headers)
-        return strip_query_key(request.query), [*own, IDENTITY]
+        Clients repeat their headers request after request: the head written last is taken again where all is alike.
+        """
+        request, provider, rules = self._exchange.request, self._provider, self._endpoint.rules
+        headers = request.headers
+        is_plain = self._wire is not None and self._client_key is None
+        asked = (rules, headers, request.method, request.path, request.query, model) if is_plain else None
+        if asked is not None:
+            known = request.written_heads.get(provider.name)
+            if known is not None and known[0] == asked:
+                return known[1]
+        path = request.path
+        if self._wire is None:
+            query, own = self._own_on_raw_path()
+        else:
+            path = provider.call_path(self._operation, request, model)
+            query = strip_query_key(request.query)
+            own = [*provider.own_headers(self._client_key, headers), IDENTITY]
+        lines = write_headers(rules.choose(headers, own))
+        head = begin_head(request.method.encode("ascii"), provider.target(path, query), provider.host_header, lines)
+        if asked is not None:
+            if len(request.written_heads) >= MAX_WRITTEN_HEADS:
+                request.written_heads.clear()
+            request.written_heads[provider.name] = asked, head
+        return head
 
     def _own_on_raw_path(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """On raw paths the client's own credentials pass as they are, where the proxy holds none for the provider."""
@@ -217,9 +205,8 @@ class Try:
         own = [(b"Content-Type", b"application/json"), *provider.own_headers(self._client_key, request.headers)]
         if wire.name == "anthropic" and not any(name.lower() == ANTHROPIC_VERSION[0] for name, _ in own):
             own.append(ANTHROPIC_VERSION)
-        head = serialize_head(
-            b"POST", provider.target(path, query), provider.host_header, write_headers(own), length=len(body)
-        )
+        head = begin_head(b"POST", provider.target(path, query), provider.host_header, write_headers(own))
+        head = frame_head(head, len(body))
         sink = TranslatedSink(self._sink, self._translation(wire, operation, client_wire))
         self._operation = operation
         return head, body, sink
@@ -282,12 +269,6 @@ class Try:
                 filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
         boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES
         return Passage(headers, observer, is_held=True, boundaries=boundaries, filtering=filtering)
-
-    def _conclude(self, relay: Relay) -> None:
-        """Take over what the response said of itself, or raise for one that was kept from the client."""
-        if relay.is_refused and relay.head is not None:
-            raise self._refusal(relay.head, relay.refused_body)
-        self._take_usage()
 
     def _take_usage(self) -> None:
         """Take over what the response said of itself, also where it did not end well."""

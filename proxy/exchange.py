@@ -49,8 +49,8 @@ class Operation:
     streams: bool = False
 
 
-Forwarded = dict[object, tuple[RawHeaders, bytes]]
-"""By provider: the headers it was given last, and what they became on the wire."""
+WrittenHeads = dict[str, tuple[object, bytes]]
+"""By provider: what a request asked of it, and the head that was written for that; kept by who wrote it."""
 
 
 class UploadBody(Protocol):
@@ -78,7 +78,6 @@ class Request:
     __slots__ = (
         "body",
         "document",
-        "forwarded",
         "headers",
         "is_streaming",
         "max_output_tokens",
@@ -88,6 +87,7 @@ class Request:
         "path",
         "query",
         "upload",
+        "written_heads",
     )
 
     def __init__(
@@ -104,7 +104,7 @@ class Request:
         is_streaming: bool = False,
         max_output_tokens: int | None = None,
         upload: UploadBody | None = None,
-        forwarded: Forwarded | None = None,
+        written_heads: WrittenHeads | None = None,
     ) -> None:
         self.operation = operation
         self.method = method
@@ -114,8 +114,8 @@ class Request:
         """As on the wire, without the `?`."""
         self.headers = headers
         """In the order and case of the wire, without Content-Length."""
-        self.forwarded: Forwarded = {} if forwarded is None else forwarded
-        """Shared by requests whose headers are the same, so that these are chosen and written once."""
+        self.written_heads: WrittenHeads = {} if written_heads is None else written_heads
+        """Shared by the requests of a connection whose headers are the same, so that these are chosen and written once."""
         self.body = body
         self.document = document
         """The parsed JSON body, None if there is none. Change it through `edit` only."""

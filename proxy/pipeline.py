@@ -1,7 +1,7 @@
 """One exchange's journey: hooks, candidates, attempts, and the note of how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -18,11 +18,10 @@ from proxy.events import Events
 from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink, write_headers
 from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
-from proxy.providers.base import LocalProvider, RemoteProvider
+from proxy.providers.base import RemoteProvider
 from proxy.redaction import Redactor
 from proxy.reload import Generation
 from proxy.tasks import Tasks
-from proxy.upstream.endpoint import Endpoint
 from proxy.upstream.slots import Slots
 
 CLIENT_LEFT: Final = 499
@@ -216,7 +215,16 @@ class Pipeline:
         failure: ProxyError | None = None
         is_cancelled = True
         try:
-            await self._ask(generation, dispatch, exchange, sink, candidate, endpoint, is_last)
+            if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
+                key = exchange.caller
+                if key is not None and not self._may_see_client_key(generation, exchange, remote):
+                    key = None
+                one = Try(exchange, sink, candidate, endpoint, remote, dispatch, key, is_last)
+                await one.run(pool, self._tasks, generation.settings.server.write_timeout)
+            elif (local := endpoint.local) is not None:
+                await self._deliver(generation, exchange, sink, local.answer(exchange))
+            else:
+                raise RuntimeError(f"{candidate.provider} is neither local nor remote")
             is_cancelled = False
         except UpstreamError as error:
             failure, is_cancelled = error, False
@@ -232,38 +240,7 @@ class Pipeline:
             if is_cancelled:
                 endpoint.record_cancelled(attempt)
             else:
-                endpoint.record(attempt, attempt.duration_s, now_s, failure)
-
-    def _ask(
-        self,
-        generation: Generation,
-        dispatch: Dispatch,
-        exchange: Exchange,
-        sink: Sink,
-        candidate: Candidate,
-        endpoint: Endpoint,
-        is_last: bool,
-    ) -> Awaitable[None]:
-        provider = endpoint.provider
-        if isinstance(provider, RemoteProvider) and endpoint.pool is not None:
-            key = exchange.caller
-            if key is not None and not self._may_see_client_key(generation, exchange, provider):
-                key = None
-            one = Try(
-                generation,
-                exchange,
-                sink,
-                candidate,
-                provider,
-                rules=endpoint.rules,
-                dispatch=dispatch,
-                client_key=key,
-                is_last=is_last,
-            )
-            return one.run(endpoint.pool, self._tasks)
-        if isinstance(provider, LocalProvider):
-            return self._deliver(generation, exchange, sink, provider.answer(exchange))
-        raise RuntimeError(f"{provider.name} is neither local nor remote")
+                endpoint.record(attempt, now_s - started_s, now_s, failure)
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
@@ -274,8 +251,8 @@ class Pipeline:
         if provider.has_credential:
             return False
         for candidate in exchange.rivals:
-            other = generation.endpoints[candidate.provider].provider
-            if isinstance(other, RemoteProvider) and other.origin != provider.origin:
+            other = generation.endpoints[candidate.provider].remote
+            if other is not None and other.origin != provider.origin:
                 return False
         return True
 

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -32,8 +32,10 @@ CLOSE_TIMEOUT_S: Final = 30.0
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 s: closing resets the connection."""
 
-EVENT_STREAM: Final = re.compile(rb"^content-type:[ \t]*(?:text/event-stream|application/x-ndjson)", re.I | re.M)
-ENCODED: Final = re.compile(rb"^content-encoding:", re.I | re.M)
+EVENT_STREAM: Final = re.compile(
+    rb"^content-type:[ \t]*(?:text/event-stream|application/x-ndjson)", re.IGNORECASE | re.MULTILINE
+)
+ENCODED: Final = re.compile(rb"^content-encoding:", re.IGNORECASE | re.MULTILINE)
 
 NO_OPERATION: Final = "none"
 """Name of the operation of an exchange whose path stands for nothing."""
@@ -91,12 +93,13 @@ class ClientSink:
     def __init__(
         self,
         request: web.BaseRequest,
+        protocol: ServerProtocol,
         exchange: Exchange,
         wire: Format,
         clock: Callable[[], float],
         extra: bytes,
     ) -> None:
-        self._protocol = cast(ServerProtocol, request.protocol)
+        self._protocol = protocol
         self._writer = request.writer
         self._content = request.content
         self._exchange = exchange
@@ -110,26 +113,26 @@ class ClientSink:
 
     def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
         """Write down the head; it leaves with the first bytes of the body."""
-        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._extra, headers]
+        first = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        framing = b""
         self._is_chunked = False
         if length is not None:
             if status != NO_CONTENT:
-                lines.append(b"Content-Length: %d\r\n" % length)
+                framing = b"Content-Length: %d\r\n" % length
         elif has_body:
             self._ends_with_close = self._is_old
             if self._exchange.request.operation.name != "raw" and is_event_stream(headers):
                 self._is_event_stream = True
-                lines.append(UNBUFFERED)
+                framing = UNBUFFERED
             if not self._is_old:
                 self._is_chunked = True
-                lines.append(b"Transfer-Encoding: chunked\r\n")
+                framing += b"Transfer-Encoding: chunked\r\n"
         if (
             not self._may_keep_alive or self._protocol.ends_after_reply or not self._content.is_eof()
         ):  # what follows an unread body is no request
             self._may_keep_alive = False
-            lines.append(b"Connection: close\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+            framing += b"Connection: close\r\n"
+        self._head = b"%b%b%b%b\r\n" % (first, self._extra, headers, framing)
         self.is_started = self._protocol.has_begun = True
         self._exchange.status = status
         self._has_body = has_body

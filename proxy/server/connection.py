@@ -99,7 +99,7 @@ class ServerProtocol(web.RequestHandler):
         self._is_busy = True
         self.has_begun = False
         self._waiting.pop(self, None)
-        self._server.begin()
+        self._server.busy += 1
 
     def end(self) -> None:
         """The request has been answered; telling it twice does no harm."""
@@ -179,10 +179,6 @@ class ConnectionServer(web.Server):
         if len(self._connections) > self._max_connections():
             self.refused += 1
             transport.abort()
-
-    def begin(self) -> None:
-        """Count a request that has begun."""
-        self.busy += 1
 
     def end(self) -> None:
         """Count a request that was answered."""

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Final, cast
+from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -22,8 +22,6 @@ from proxy.server.facts import HeaderFacts
 from proxy.server.guard import Guard
 from proxy.server.models import answer_listing
 from proxy.server.routes import RAW, Match, Routes
-
-WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 MAX_KEPT_HEADERS_BYTES: Final = 8 << 10
 """Headers up to this size are remembered for the next request of a connection."""
@@ -63,7 +61,12 @@ class DataSide:
         self.routes = Routes(FORMATS.values())
 
     async def handle(
-        self, request: web.BaseRequest, path: str, query: bytes, match: Match | None = None
+        self,
+        request: web.BaseRequest,
+        protocol: ServerProtocol,
+        path: str,
+        query: bytes,
+        match: Match | None = None,
     ) -> web.StreamResponse:
         """Answer one request of the data side.
 
@@ -71,32 +74,26 @@ class DataSide:
             path, query: as on the wire.
             match: what the path means, if that is known already.
         """
-        protocol = cast(ServerProtocol, request.protocol)
         try:
             received_s = self._clock()
-            facts: HeaderFacts | None = None
-            fields: dict[bytes, bytes] = {}
+            facts, guard = protocol.facts, self._guard()
             error: ProxyError | None = None
-            guard = self._guard()
-            try:
-                facts = protocol.facts
-                if facts is None or not facts.fit(request.raw_headers):
-                    facts = None
-                    facts = self._learn(protocol, request)
-                fields = facts.fields
-                self._check(protocol.peer, facts, guard)
-                if match is None:
-                    match = self._find(request.method, path, query, fields)
-            except ProxyError as raised:
-                error = raised
-                match = match or Match(error_operation(path, fields))
+            if (
+                match is None
+                or facts is None
+                or facts.is_admitted is not guard
+                or self.is_draining
+                or not facts.fit(request.raw_headers)
+            ):
+                facts, match, error = self._look(request, protocol, path, query, match, guard)
             exchange = self._open(request, protocol.peer, path, query, facts, match, received_s)
             wire = FORMATS[match.operation.format]
-            sink = ClientSink(request, exchange, wire, self._clock, self._extra(exchange, guard, fields))
+            extra = self._extra(exchange, guard, facts.fields)
+            sink = ClientSink(request, protocol, exchange, wire, self._clock, extra)
             if error is None:
                 try:
-                    if not self._read_at_once(exchange, request, fields):
-                        await self._read(exchange, request, fields)
+                    if not self._read_at_once(exchange, request, facts.fields):
+                        await self._read(exchange, request, facts.fields)
                 except ProxyError as raised:
                     error = raised
                 except (asyncio.CancelledError, ConnectionError):
@@ -111,6 +108,34 @@ class DataSide:
             return sink.written
         finally:
             protocol.end()
+
+    def _look(
+        self,
+        request: web.BaseRequest,
+        protocol: ServerProtocol,
+        path: str,
+        query: bytes,
+        match: Match | None,
+        guard: Guard,
+    ) -> tuple[HeaderFacts, Match, ProxyError | None]:
+        """Look at a request that is not like the last one of its connection.
+
+        Returns:
+            What its headers say, what its path means, and why it is refused, if it is.
+        """
+        facts = protocol.facts
+        error: ProxyError | None = None
+        try:
+            if facts is None or not facts.fit(request.raw_headers):
+                facts = None
+                facts = self._learn(protocol, request)
+            self._check(protocol.peer, facts, guard)
+            if match is None:
+                match = self._find(request.method, path, query, facts.fields)
+        except ProxyError as raised:
+            error = raised
+        facts = facts or HeaderFacts(())
+        return facts, match or Match(error_operation(path, facts.fields)), error
 
     @staticmethod
     def _learn(protocol: ServerProtocol, request: web.BaseRequest) -> HeaderFacts:
@@ -133,7 +158,7 @@ class DataSide:
         match = self.routes.find(method, path, query, fields)
         endpoint = self._pipeline.generation.endpoints.get(match.provider or "")
         if endpoint is not None and endpoint.pool is None and match.upstream_path is not None:
-            inner = self.routes.find(method, match.upstream_path, query, fields)
+            inner = self.routes.find(method, match.upstream_path.decode("latin-1"), query, fields)
             return Match(inner.operation, inner.model, match.provider, inner.upstream_path or match.upstream_path)
         return match
 
@@ -145,40 +170,34 @@ class DataSide:
         peer: str,
         path: str,
         query: bytes,
-        facts: HeaderFacts | None,
+        facts: HeaderFacts,
         match: Match,
         received_s: float,
     ) -> Exchange:
-        fields = facts.fields if facts is not None else {}
-        caller = facts.caller if facts is not None else None
-        upstream_path = path if match.upstream_path is None else match.upstream_path
         inner = Request(
             match.operation,
             method=request.method,
-            path=upstream_path.encode("latin-1", "replace"),
+            path=path.encode("latin-1", "replace") if match.upstream_path is None else match.upstream_path,
             query=query,
-            headers=facts.headers if facts is not None else request.raw_headers,
+            headers=facts.headers,
             model=match.model,
-            forwarded=facts.forwarded if facts is not None else None,
+            written_heads=facts.written_heads,
         )
-        request_id = fields.get(b"x-request-id")
-        trace_id = fields.get(b"x-trace-id")
         return Exchange(
             inner,
-            id=request_id.decode() if request_id and WELL_FORMED_ID.fullmatch(request_id) else self._ids.next(),
+            id=facts.request_id or self._ids.next(),
             received_s=received_s,
             peer=peer,
-            caller=caller or query_key(query),
-            trace_id=trace_id.decode() if trace_id and WELL_FORMED_ID.fullmatch(trace_id) else None,
+            caller=facts.caller or (query_key(query) if query else None),
+            trace_id=facts.trace_id,
             named_provider=match.provider,
         )
 
     @staticmethod
     def _extra(exchange: Exchange, guard: Guard, fields: dict[bytes, bytes]) -> bytes:
-        identity = exchange.id.encode("ascii")
-        extra = b"X-Request-Id: %b\r\n" % identity
+        extra = b"X-Request-Id: %b\r\n" % exchange.id.encode("ascii")
         if exchange.request.operation.format == "anthropic":
-            extra += b"request-id: %b\r\n" % identity
+            extra += b"request-id: %b\r\n" % exchange.id.encode("ascii")
         if b"origin" in fields and (origin := guard.allowed_origin(fields)) is not None:
             extra += b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % origin
         return extra

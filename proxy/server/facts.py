@@ -1,11 +1,14 @@
 """What a connection's request headers say, kept while they stay the same: clients repeat them request after request."""
 
+import re
 from typing import Final
 
 from proxy.errors import ClientError
-from proxy.exchange import Forwarded
+from proxy.exchange import WrittenHeads
 
 CONTENT_LENGTH: Final = b"content-length"
+
+WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class HeaderFacts:
@@ -24,10 +27,12 @@ class HeaderFacts:
         "_size",
         "caller",
         "fields",
-        "forwarded",
         "headers",
         "is_admitted",
+        "request_id",
         "size_bytes",
+        "trace_id",
+        "written_heads",
     )
 
     def __init__(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -45,7 +50,9 @@ class HeaderFacts:
         self.caller = caller_key(self.fields)
         self.is_admitted: object = None
         """The guard that let these headers pass; another one must look again."""
-        self.forwarded: Forwarded = {}
+        self.written_heads: WrittenHeads = {}
+        self.request_id = _well_formed(self.fields.get(b"x-request-id"))
+        self.trace_id = _well_formed(self.fields.get(b"x-trace-id"))
         self.size_bytes = sum(len(name) + len(value) for name, value in raw)
 
     def fit(self, raw: tuple[tuple[bytes, bytes], ...]) -> bool:
@@ -62,6 +69,10 @@ class HeaderFacts:
         self._last = raw
         self.fields[CONTENT_LENGTH] = raw[at][1]  # an older length would frame this body wrong for the provider
         return True
+
+
+def _well_formed(identity: bytes | None) -> str | None:
+    return identity.decode("ascii") if identity and WELL_FORMED_ID.fullmatch(identity) else None
 
 
 def caller_key(fields: dict[bytes, bytes]) -> str | None:

@@ -29,15 +29,15 @@ class Front:
 
     def __call__(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         """Choose who answers a request; the known paths of the data side come first, because they are the hot ones."""
-        cast(ServerProtocol, request.protocol).begin()  # the only kind that ConnectionServer makes
+        protocol = cast(ServerProtocol, request.protocol)  # the only kind that ConnectionServer makes
+        protocol.begin()
         path, _, query = request.raw_path.partition("?")
         match = self._quick(request.method, path)
         if match is not None and request.version.major == 1:
-            return self._data.handle(request, path, query.encode("latin-1", "replace"), match)
-        return self._answer_other(request)
+            return self._data.handle(request, protocol, path, query.encode("latin-1", "replace"), match)
+        return self._answer_other(request, protocol)
 
-    async def _answer_other(self, request: web.BaseRequest) -> web.StreamResponse:
-        protocol = cast(ServerProtocol, request.protocol)
+    async def _answer_other(self, request: web.BaseRequest, protocol: ServerProtocol) -> web.StreamResponse:
         try:
             return await self._answer(request, protocol)
         finally:
@@ -61,7 +61,7 @@ class Front:
             return await self._admin.handle(request, found, raw_query, fields, self._guard(), protocol.peer)
         if request.method == "OPTIONS" and b"access-control-request-method" in fields:
             return self._preflight(fields)
-        return await self._data.handle(request, path, raw_query)
+        return await self._data.handle(request, protocol, path, raw_query)
 
     def _preflight(self, fields: dict[bytes, bytes]) -> web.Response:
         """Answer a browser that asks before it calls (Fetch Standard, CORS-preflight)."""

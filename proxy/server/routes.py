@@ -23,13 +23,17 @@ class Match:
     Args:
         model: named in the path, decoded; None elsewhere.
         provider: named by `/proxy/{provider}/…`.
-        upstream_path: for raw operations: the path to ask the provider for, as on the wire.
+        upstream_path: the path to ask the provider for, as on the wire, where that is known without the client's.
     """
 
     operation: Operation
     model: str | None = None
     provider: str | None = None
-    upstream_path: str | None = None
+    upstream_path: bytes | None = None
+
+
+def _on_wire(path: str) -> bytes:
+    return path.encode("latin-1", "replace")
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -63,7 +67,7 @@ class Routes:
                 else:
                     self._exact.setdefault(operation.path, {})[operation.method, operation.format] = operation
         self._single = {
-            (method, path): Match(operation)
+            (method, path): Match(operation, upstream_path=path.encode())
             for path, by_method in self._exact.items()
             for (method, _), operation in by_method.items()
             if sum(1 for other, _ in by_method if other == method) == 1
@@ -117,13 +121,13 @@ class Routes:
     def _raw_of_provider(method: str, path: str) -> Match:
         name, slash, rest = path[len(PROXY_PREFIX) :].partition("/")
         operation = Operation("native", RAW, method, "/proxy/{provider}/{rest}", reads_body=False)
-        return Match(operation, provider=unquote(name), upstream_path=slash + rest)
+        return Match(operation, provider=unquote(name), upstream_path=_on_wire(slash + rest))
 
     @staticmethod
     def _raw_of_format(method: str, path: str, format_name: str) -> Match:
         operation = Operation(format_name, RAW, method, "/v1/{rest}", reads_body=False)
         upstream_path = path if format_name == "anthropic" else path[len(SHARED_PREFIX) - 1 :]
-        return Match(operation, upstream_path=upstream_path)
+        return Match(operation, upstream_path=_on_wire(upstream_path))
 
 
 def check_path(path: str) -> None:

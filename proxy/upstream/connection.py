@@ -131,22 +131,21 @@ class Connection(asyncio.Protocol):
         head: bytes,
         body: bytes,
         receiver: Receiver,
-        *,
-        method_is_head: bool,
+        is_head_request: bool,
         timeouts: TimeoutSettings,
-        upload: bool = False,
+        is_upload: bool = False,
     ) -> None:
         """Send a request; everything else is told to the receiver.
 
         Args:
             head: the whole request head, its empty line included.
-            body: the whole body, if not `upload`.
-            upload: the body follows by `write_body` and `end_body`.
+            body: the whole body, if not `is_upload`.
+            is_upload: the body follows by `write_body` and `end_body`.
         """
         self._receiver = receiver
         self._timeouts = timeouts
-        self._is_uploading = upload
-        self._reader.begin(receiver, is_head_request=method_is_head)
+        self._is_uploading = is_upload
+        self._reader.begin(receiver, is_head_request)
         if self._is_lost:
             self._loop.call_soon(self._report_closed, receiver)
             return
@@ -249,15 +248,14 @@ class Connection(asyncio.Protocol):
         except Exception:  # the receiver's own; the loop reports it
             self._fail(UpstreamError(f"{self.provider}: the response could not be handled", provider=self.provider))
             raise
-        if self._receiver is None:  # aborted by the receiver
+        if progress == GOES_ON or self._receiver is None:  # the receiver may have aborted
             return
         if progress == ENDED:
             self._finish()
             return
-        if progress != GOES_ON:
-            self._note_begin()
-            if progress == HEAD_CAME:
-                receiver.on_read()
+        self._note_begin()
+        if progress == HEAD_CAME:
+            receiver.on_read()
 
     def eof_received(self) -> None:
         """See the provider close its side; the loop closes the connection after this."""

@@ -8,7 +8,7 @@ from typing import Final
 from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject, Usage
 from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
-from proxy.providers.base import Provider
+from proxy.providers.base import LocalProvider, Provider, RemoteProvider
 from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
@@ -78,6 +78,8 @@ class Endpoint:
 
     def __init__(self, provider: Provider, pool: Pool | None, slots: Slots | None, metrics: UpstreamMetrics) -> None:
         self.provider = provider
+        self.remote = provider if isinstance(provider, RemoteProvider) else None
+        self.local = provider if isinstance(provider, LocalProvider) else None
         self.pool = pool
         self.slots = slots
         self.rules = RequestHeaders(own_names=OWN_NAMES)
@@ -118,13 +120,15 @@ class Endpoint:
             series.input_tokens.value += usage.input_tokens
         if usage.output_tokens is not None:
             series.output_tokens.value += usage.output_tokens
-        for kind, count in (
-            ("cache_read", usage.cache_read_tokens),
-            ("cache_write", usage.cache_write_tokens),
-            ("reasoning", usage.reasoning_tokens),
-        ):
-            if count:
-                self._metrics.tokens.inc(self.provider.name, model or "", kind, amount=count)
+        if usage.cache_read_tokens:
+            self._add_tokens(model, "cache_read", usage.cache_read_tokens)
+        if usage.cache_write_tokens:
+            self._add_tokens(model, "cache_write", usage.cache_write_tokens)
+        if usage.reasoning_tokens:
+            self._add_tokens(model, "reasoning", usage.reasoning_tokens)
+
+    def _add_tokens(self, model: str | None, kind: str, count: int) -> None:
+        self._metrics.tokens.inc(self.provider.name, model or "", kind, amount=count)
 
     def record_first_token(self, model: str | None, time_s: float) -> None:
         """Count the time to the first token of one stream."""

@@ -120,33 +120,32 @@ def strip_query_key(query: bytes) -> bytes:
     )
 
 
-def serialize_head(
-    method: bytes,
-    target: bytes,
-    host: bytes,
-    headers: bytes,
-    *,
-    length: int | None = None,
-    is_chunked: bool = False,
-) -> bytes:
-    """Write a request head, its empty line included.
+def begin_head(method: bytes, target: bytes, host: bytes, headers: bytes) -> bytes:
+    """Write a request head up to its framing, which `frame_head` adds.
 
     Args:
         method: a token; aiohttp's parser has looked.
         target: path and query as they go on the wire.
         host: from the configuration.
         headers: lines, each with its CRLF; without Host and framing.
-        length: of the body; None sends no Content-Length.
-        is_chunked: the body comes in chunks; then `length` is None.
     Raises:
         ClientError: the target would break out of its line.
     """
     if len(target.translate(None, _NOT_IN_TARGET)) != len(target) or not target:
         raise ClientError("space or control character in the path or query")
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (method, target, host, headers)
+
+
+def frame_head(head: bytes, length: int | None, *, is_chunked: bool = False) -> bytes:
+    """End a request head with what tells how long the body is.
+
+    Args:
+        length: of the body; None sends no Content-Length.
+        is_chunked: the body comes in chunks; then `length` is None.
+    """
     if length is not None:
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (method, target, host, headers, length)
-    framing = b"Transfer-Encoding: chunked\r\n\r\n" if is_chunked else b"\r\n"
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (method, target, host, headers, framing)
+        return b"%bContent-Length: %d\r\n\r\n" % (head, length)
+    return head + (b"Transfer-Encoding: chunked\r\n\r\n" if is_chunked else b"\r\n")
 
 
 def frame_chunk(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Reads one response after another from a connection's bytes: framing by HTTP's rules, no I/O."""
 
+from collections.abc import Callable
 from typing import Final
 
 import httptools
@@ -24,6 +25,10 @@ _CHUNKED: Final = 2
 _UNTIL_CLOSE: Final = 3
 
 
+def _ignore(data: bytes) -> int:
+    return NOTHING
+
+
 class ResponseReader:
     """Tells a receiver head and data; the connection, which knows what they mean for the socket, tells the rest.
 
@@ -43,6 +48,7 @@ class ResponseReader:
         "_phase",
         "_receiver",
         "_silent",
+        "feed",
         "header_limit",
         "missing",
         "provider",
@@ -54,6 +60,14 @@ class ResponseReader:
         self.header_limit = header_limit
         self.missing = 0
         """Body bytes that are still to come, where Content-Length tells."""
+        self.feed: Callable[[bytes], int] = _ignore
+        """Read on in the response that has begun.
+
+        Returns:
+            NOTHING, GOES_ON, HEAD_CAME or ENDED. The receiver may have called `stop` meanwhile.
+        Raises:
+            UpstreamProtocol: this is no response that can be trusted, or bytes follow its end.
+        """
         self._receiver: Receiver | None = None
         self._phase = _HEAD
         self._is_head_request = False
@@ -93,44 +107,34 @@ class ResponseReader:
         """Whether the provider lets another request follow."""
         return self._head is not None and self._head.keeps_alive and self._phase != _UNTIL_CLOSE
 
-    def begin(self, receiver: Receiver, *, is_head_request: bool) -> None:
+    def begin(self, receiver: Receiver, is_head_request: bool) -> None:
         """Start on the next response."""
         self._receiver = receiver
         self._is_head_request = is_head_request
         self._phase = _HEAD
         self.missing = self._interim = 0
         self._partial = self._head = self._chunks = None
+        self.feed = self._feed_head
 
     def stop(self) -> None:
         """Call the receiver no more."""
         self._receiver = self._chunks = None
+        self.feed = _ignore
 
-    def feed(self, data: bytes) -> int:
-        """Read on.
+    def _feed_length(self, data: bytes) -> int:
+        missing = self.missing = self.missing - len(data)
+        if missing < 0:
+            raise self._refusal("bytes after the end of the response")
+        if self._receiver is not None:
+            self._receiver.on_data(data)
+        return GOES_ON if missing else ENDED
 
-        Returns:
-            NOTHING, GOES_ON, HEAD_CAME or ENDED. The receiver may have called `stop` meanwhile.
-        Raises:
-            UpstreamProtocol: this is no response that can be trusted, or bytes follow its end.
-        """
-        receiver = self._receiver
-        if receiver is None:
-            return NOTHING
-        phase = self._phase
-        if phase == _CHUNKED:
-            return self._feed_chunks(data)
-        if phase == _LENGTH:
-            missing = self.missing = self.missing - len(data)
-            if missing < 0:
-                raise self._refusal("bytes after the end of the response")
-            receiver.on_data(data)
-            return GOES_ON if missing else ENDED
-        if phase == _HEAD:
-            return self._feed_head(data, receiver)
-        receiver.on_data(data)
+    def _feed_until_close(self, data: bytes) -> int:
+        if self._receiver is not None:
+            self._receiver.on_data(data)
         return GOES_ON
 
-    def _feed_head(self, data: bytes | bytearray, receiver: Receiver) -> int:
+    def _feed_head(self, data: bytes | bytearray) -> int:
         seen, partial = 0, self._partial
         if partial is not None:
             seen = len(partial)
@@ -156,67 +160,63 @@ class ResponseReader:
                 return NOTHING
         self._partial = None
         self._head = head
-        return self._begin_body(head, bytes(data), receiver)
+        return self._begin_body(head, bytes(data))
 
-    def _begin_body(self, head: ResponseHead, data: bytes, receiver: Receiver) -> int:
+    def _begin_body(self, head: ResponseHead, data: bytes) -> int:
         """Go by the framing that the head gives (RFC 9112, 6.3)."""
-        status, length = head.status, head.content_length
+        receiver, status, length = self._receiver, head.status, head.content_length
+        if receiver is None:
+            return NOTHING
         if self._is_head_request or status == 204 or status == 304:
             head.has_body, length = False, 0
         if length is not None:
             missing = self.missing = length - len(data)
             if missing < 0:
                 raise self._refusal("bytes after the end of the response")
-            self._phase = _LENGTH
+            self._phase, self.feed = _LENGTH, self._feed_length
             receiver.on_head(head)
             if data and self._receiver is not None:
                 receiver.on_data(data)
             return HEAD_CAME if missing else ENDED
-        if not head.is_chunked:
-            self._phase = _UNTIL_CLOSE
-            receiver.on_head(head)
-            if data and self._receiver is not None:
-                receiver.on_data(data)
-            return HEAD_CAME
-        self._phase = _CHUNKED
-        self._silent = 0
-        self._chunks = ChunkParser()
+        if head.is_chunked:
+            self._phase, self.feed = _CHUNKED, self._feed_chunks
+            self._silent = 0
+            self._chunks = ChunkParser()
+        else:
+            self._phase, self.feed = _UNTIL_CLOSE, self._feed_until_close
         receiver.on_head(head)
-        if not data or self._receiver is None:
-            return HEAD_CAME
-        return ENDED if self._feed_chunks(data) == ENDED else HEAD_CAME
+        if data and self._receiver is not None and self.feed(data) == ENDED:
+            return ENDED
+        return HEAD_CAME
 
     def _feed_chunks(self, data: bytes) -> int:
-        chunks = self._chunks
-        if chunks is None:
+        chunks, receiver = self._chunks, self._receiver
+        if chunks is None or receiver is None:
             return NOTHING
+        parts = chunks.parts
         try:
             chunks.feed(data)
         except httptools.HttpParserError as exc:
             if chunks.is_complete:
                 raise self._refusal("bytes after the end of the response") from exc
-            self._deliver(chunks.parts)
+            if parts:
+                receiver.on_data(b"".join(parts))
             raise self._refusal(f"bad chunk: {exc}") from exc
-        if chunks.is_complete:
-            # The parser takes stray line ends for nothing; the true end is one empty line.
-            if chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r")):
-                raise self._refusal("bytes after the end of the response")
-            self._deliver(chunks.parts)
-            return ENDED
-        if chunks.parts:
+        # The parser takes stray line ends for nothing; the true end is one empty line.
+        if chunks.is_complete and (chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r"))):
+            raise self._refusal("bytes after the end of the response")
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
             self._silent = 0
-            self._deliver(chunks.parts)
-            return GOES_ON
+            receiver.on_data(data)
+            return ENDED if chunks.is_complete else GOES_ON
+        if chunks.is_complete:
+            return ENDED
         self._silent += len(data)
         if self._silent > self.header_limit:
             raise self._refusal(f"more than {self.header_limit} bytes of chunk framing or trailers without data")
         return NOTHING
-
-    def _deliver(self, parts: list[bytes]) -> None:
-        if parts and self._receiver is not None:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            self._receiver.on_data(data)
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)

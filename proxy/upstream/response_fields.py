@@ -43,7 +43,7 @@ DROPPED_PREFIXES: Final = (b"proxy-", b"access-control-")
 
 
 class ResponseFields:
-    """Sorts the fields of one provider's responses; remembers what each name means, so that a field costs one lookup."""
+    """Sorts the fields of one provider's responses; remembers what each name means, so a field costs one lookup."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}

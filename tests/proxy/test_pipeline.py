@@ -403,3 +403,68 @@ async def test_plugins_header_that_breaks_out_of_its_line_is_not_sent(proxy: Pro
 
     assert (response.status, orjson.loads(response.body)["error"]["code"]) == (500, "internal_error")
     assert (response.header("X-Model"), response.header("Set-Cookie")) == (None, None)
+
+
+async def test_head_written_for_one_request_of_a_connection_never_serves_an_unlike_one(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    gemini, openai = upstream.provider("gemini", models=["g-*"]), upstream.provider("openai", models=["o-*"])
+    await proxy.start(providers={"g": gemini, "o": openai}, models={"alias": ["g/g-3"]})
+    ask = orjson.dumps({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]})
+    calls = [
+        ("/v1beta/models/g-1:generateContent", "Accept", "a", ask),
+        ("/v1beta/models/g-1:generateContent", "Accept", "a", ask),
+        ("/v1beta/models/g-1:generateContent?alt=json", "Accept", "a", ask),
+        ("/v1beta/models/g-1:generateContent", "Accept", "a", ask),
+        ("/v1beta/models/g-1:generateContent", "Accept", "b", ask),
+        ("/v1beta/models/g-2:generateContent", "Accept", "a", ask),
+        ("/v1beta/models/alias:generateContent", "Accept", "a", ask),
+        ("/v1/embeddings", "Accept", "b", b'{"model":"o-1","input":"x"}'),
+        ("/v1/chat/completions", "Accept", "b", b'{"model":"o-1","messages":[{"role":"user","content":"Hi"}]}'),
+    ]
+
+    async with RawClient(proxy.url) as client:
+        statuses = [
+            (await client.request("POST", path, body, {name: value})).status for path, name, value, body in calls
+        ]
+
+    seen = [
+        (one.path, one.query, one.header("accept"), int(one.header("content-length") or 0)) for one in upstream.requests
+    ]
+    assert statuses == [200] * len(calls)
+    assert seen == [
+        ("/v1beta/models/g-1:generateContent", "", "a", len(ask)),
+        ("/v1beta/models/g-1:generateContent", "", "a", len(ask)),
+        ("/v1beta/models/g-1:generateContent", "alt=json", "a", len(ask)),
+        ("/v1beta/models/g-1:generateContent", "", "a", len(ask)),
+        ("/v1beta/models/g-1:generateContent", "", "b", len(ask)),
+        ("/v1beta/models/g-2:generateContent", "", "a", len(ask)),
+        ("/v1beta/models/g-3:generateContent", "", "a", len(ask)),
+        ("/v1/embeddings", "", "b", len(calls[-2][3])),
+        ("/v1/chat/completions", "", "b", len(calls[-1][3])),
+    ]
+
+
+async def test_second_target_of_an_alias_at_the_same_provider_is_asked_by_its_own_name(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.once.reply_status(503)
+    await proxy.start(providers={"g": upstream.provider("gemini")}, models={"alias": ["g/g-1", "g/g-2"]})
+
+    reply = await proxy.request("POST", "/v1beta/models/alias:generateContent", {"contents": []})
+
+    assert reply.status == 200
+    assert [one.path.rpartition("/")[2] for one in upstream.requests] == ["g-1:generateContent", "g-2:generateContent"]
+
+
+async def test_header_that_a_plugin_adds_to_each_request_reaches_the_provider(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await proxy.start(providers={"o": upstream.provider()}, plugins=["tests.proxy.counting_header"])
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+
+    async with RawClient(proxy.url) as client:
+        for _ in range(3):
+            await client.request("POST", "/v1/chat/completions", body)
+
+    assert [one.header("x-number") for one in upstream.requests] == ["1", "2", "3"]

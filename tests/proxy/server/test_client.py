@@ -16,6 +16,7 @@ from proxy.errors import MethodNotAllowed, Overloaded, ProxyError, Refused, Unau
 from proxy.exchange import Attempt, Exchange, Operation, Request
 from proxy.formats.registry import FORMATS
 from proxy.server.client import CLOSE, KEEP_ALIVE, ClientSink
+from proxy.server.connection import ServerProtocol
 
 JSON = b"Content-Type: application/json\r\n"
 EVENTS = b"Content-Type: text/event-stream\r\n"
@@ -62,7 +63,6 @@ class Client:
         )
         operation = operation or FORMATS["openai"].operation("chat")
         request = SimpleNamespace(
-            protocol=self.protocol,
             writer=SimpleNamespace(drain=self.drained.wait),
             content=SimpleNamespace(is_eof=lambda: is_body_read),
             version=version,
@@ -72,6 +72,7 @@ class Client:
         self.exchange = Exchange(inner, id="req_1", received_s=10.0)
         self.sink = ClientSink(
             cast(web.BaseRequest, request),
+            cast(ServerProtocol, self.protocol),
             self.exchange,
             FORMATS[operation.format],
             lambda: 12.5,

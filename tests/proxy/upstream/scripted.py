@@ -189,9 +189,7 @@ def start(
     """Send a request and return who will hear of it."""
     recorder = Recorder()
     recorder.pool = pool
-    connection.send(
-        head, body, recorder, method_is_head=method_is_head, timeouts=timeouts or TimeoutSettings(), upload=upload
-    )
+    connection.send(head, body, recorder, method_is_head, timeouts or TimeoutSettings(), upload)
     return recorder
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import ClientError
 from proxy.exchange import write_headers
-from proxy.upstream.headers import HOP_BY_HOP, RequestHeaders, frame_chunk, serialize_head, strip_query_key
+from proxy.upstream.headers import HOP_BY_HOP, RequestHeaders, begin_head, frame_chunk, frame_head, strip_query_key
 
 RULES = RequestHeaders(own_names=(b"x-switchyard-key",))
 OWN = ((b"Authorization", b"Bearer ours"), (b"Accept-Encoding", b"identity"))
@@ -160,11 +160,12 @@ def test_no_key_survives_and_nothing_else_is_lost(parts: list[bytes]) -> None:
 
 def test_head_is_written_to_the_byte() -> None:
     headers = write_headers([(b"A", b"b"), (b"c", b"")])
-    head = serialize_head(b"POST", b"/v1/chat?x=1", b"api.example:8443", headers, length=12)
+    head = frame_head(begin_head(b"POST", b"/v1/chat?x=1", b"api.example:8443", headers), 12)
 
     assert head == b"POST /v1/chat?x=1 HTTP/1.1\r\nHost: api.example:8443\r\nA: b\r\nc: \r\nContent-Length: 12\r\n\r\n"
-    assert serialize_head(b"GET", b"/", b"h", b"") == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-    assert serialize_head(b"PUT", b"/", b"h", b"", is_chunked=True).endswith(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    bare = begin_head(b"GET", b"/", b"h", b"")
+    assert frame_head(bare, None) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert frame_head(bare, None, is_chunked=True) == bare + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @settings(max_examples=300)
@@ -179,7 +180,7 @@ def test_nothing_in_a_head_can_begin_another_line(field: str, before: bytes, jun
     parts[field] = before + junk + after
 
     def write() -> bytes:
-        return serialize_head(b"POST", parts["target"], b"h", write_headers([(parts["name"], parts["value"])]))
+        return begin_head(b"POST", parts["target"], b"h", write_headers([(parts["name"], parts["value"])]))
 
     with pytest.raises(ClientError if field == "target" else ValueError):
         write()
@@ -188,12 +189,12 @@ def test_nothing_in_a_head_can_begin_another_line(field: str, before: bytes, jun
 @pytest.mark.parametrize("code", [*range(0x21), 0x7F])
 def test_space_or_control_in_the_target_is_refused(code: int) -> None:
     with pytest.raises(ClientError):
-        serialize_head(b"GET", b"/models/" + bytes([code]) + b"x", b"h", b"")
+        begin_head(b"GET", b"/models/" + bytes([code]) + b"x", b"h", b"")
 
 
 def test_empty_target_is_refused() -> None:
     with pytest.raises(ClientError):
-        serialize_head(b"GET", b"", b"h", b"")
+        begin_head(b"GET", b"", b"h", b"")
 
 
 @given(st.binary(max_size=100))
