@@ -9,7 +9,6 @@ from proxy.errors import MethodNotAllowed, ProxyError, TranslationUnsupported, U
 from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
 from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 
-
 Intent = tuple[str | None, bool, int | None]
 """What routing needs of a request: the model (None where the path needs none), whether the reply is to be a stream of
 events, and the most tokens the client asks for (None if it does not say)."""

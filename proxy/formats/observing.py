@@ -27,7 +27,7 @@ ReadWhole = Callable[[JsonObject], Readings]
 
 
 class Observed:
-    """The fields of a `ResponseObserver`; their first values are attributes of the class, so that making one is cheap."""
+    """The fields of a `ResponseObserver`; the class holds their first values, so that making one is cheap."""
 
     has_output = False
     is_complete = False
