@@ -115,7 +115,7 @@ class Request:
         self.headers = headers
         """In the order and case of the wire, without Content-Length."""
         self.written_heads: WrittenHeads = {} if written_heads is None else written_heads
-        """Shared by the requests of a connection whose headers are the same, so that these are chosen and written once."""
+        """Shared by the requests of a connection whose headers are alike, so that these are written once."""
         self.body = body
         self.document = document
         """The parsed JSON body, None if there is none. Change it through `edit` only."""
