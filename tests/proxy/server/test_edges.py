@@ -1,12 +1,12 @@
 """What clients do that is neither a request nor its end: preflights, reading nothing, leaving in the middle."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
 import pytest
 
 from proxy.testing import FakeProvider, ProxyHarness, RawClient, encode_request
+from tests.e2e.rig import until
 
 CHAT = "/v1/chat/completions"
 PAGE = "https://app.example"
@@ -50,10 +50,8 @@ async def test_client_that_reads_nothing_is_dropped_after_the_write_timeout(
 
     async with RawClient(proxy.url) as client:
         await client.send(encode_request("POST", CHAT, body, host="localhost"))
-        async with asyncio.timeout(5):
-            await upstream.wait_for_request()
-            while proxy.app.pipeline.in_flight or proxy.app.connections:
-                await asyncio.sleep(0.01)
+        await upstream.wait_for_request()
+        await until(lambda: not proxy.app.pipeline.in_flight and not proxy.app.connections, "the client is dropped")
         got = await client.read_until_closed()
 
     assert len(got) < size
@@ -81,9 +79,7 @@ async def test_request_whose_client_leaves_within_its_body_is_counted_once_as_49
     async with RawClient(proxy.url) as client:
         head = encode_request("POST", CHAT, None, {"Content-Length": "100"}, host="localhost")
         await client.send(head + b'{"model":')
-    async with asyncio.timeout(5):
-        while proxy.app.connections:
-            await asyncio.sleep(0.01)
+    await until(lambda: not proxy.app.connections, "the client has left")
     metrics = await proxy.request("GET", "/metrics")
 
     assert 'proxy_http_requests_total{method="POST",route="openai.chat",status="499"} 1.0' in metrics.text
