@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from proxy.errors import ClientError, StaleConnection, UpstreamAuth, UpstreamError, UpstreamRejected
-from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink, write_headers
+from proxy.exchange import Candidate, Exchange, Operation, ResponseHead, ResponseObserver, Sink
 from proxy.formats.base import Format
 from proxy.formats.json_body import replace_model
 from proxy.formats.neutral import Completion, ReplyFacts
@@ -21,7 +21,14 @@ from proxy.providers.vendors import ANTHROPIC_VERSION
 from proxy.tasks import Tasks
 from proxy.upstream.connection import Connection
 from proxy.upstream.endpoint import Endpoint
-from proxy.upstream.headers import LAST_CHUNK, begin_head, frame_chunk, frame_head, strip_query_key
+from proxy.upstream.headers import (
+    LAST_CHUNK,
+    begin_head,
+    frame_chunk,
+    frame_head,
+    strip_query_key,
+    write_request_headers,
+)
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink
@@ -158,7 +165,7 @@ class Try:
         Clients repeat their headers request after request: the head written last is taken again where all is alike.
         """
         request, provider, rules = self._exchange.request, self._provider, self._endpoint.rules
-        headers = request.headers
+        headers = tuple(request.headers)  # a plugin's list may change afterwards
         is_plain = self._wire is not None and self._client_key is None
         asked = (rules, headers, request.method, request.path, request.query, model) if is_plain else None
         if asked is not None:
@@ -172,7 +179,7 @@ class Try:
             path = provider.call_path(self._operation, request, model)
             query = strip_query_key(request.query)
             own = [*provider.own_headers(self._client_key, headers), IDENTITY]
-        lines = write_headers(rules.choose(headers, own))
+        lines = write_request_headers(rules.choose(headers, own))
         head = begin_head(request.method.encode("ascii"), provider.target(path, query), provider.host_header, lines)
         if asked is not None:
             if len(request.written_heads) >= MAX_WRITTEN_HEADS:
@@ -205,7 +212,7 @@ class Try:
         own = [(b"Content-Type", b"application/json"), *provider.own_headers(self._client_key, request.headers)]
         if wire.name == "anthropic" and not any(name.lower() == ANTHROPIC_VERSION[0] for name, _ in own):
             own.append(ANTHROPIC_VERSION)
-        head = begin_head(b"POST", provider.target(path, query), provider.host_header, write_headers(own))
+        head = begin_head(b"POST", provider.target(path, query), provider.host_header, write_request_headers(own))
         head = frame_head(head, len(body))
         sink = TranslatedSink(self._sink, self._translation(wire, operation, client_wire))
         self._operation = operation

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import ClientError
-from proxy.exchange import RawHeaders
+from proxy.exchange import RawHeaders, write_headers
 
 HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade", b"http2-settings")
@@ -118,6 +118,18 @@ def strip_query_key(query: bytes) -> bytes:
     return b"&".join(
         [part for part in query.split(b"&") if unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) != b"key"]
     )
+
+
+def write_request_headers(headers: RawHeaders) -> bytes:
+    """Write the lines of a request's headers, each with its CRLF.
+
+    Raises:
+        ClientError: one would break out of its line, as a key out of a query can (`?key=a%0d%0a…`).
+    """
+    try:
+        return write_headers(headers)
+    except ValueError as error:
+        raise ClientError(f"request head: {error}") from None
 
 
 def begin_head(method: bytes, target: bytes, host: bytes, headers: bytes) -> bytes:

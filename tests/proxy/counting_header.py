@@ -1,4 +1,4 @@
-"""A plugin that gives each request a header of its own."""
+"""A plugin that gives each request a header of its own, in one list that it changes in place."""
 
 from itertools import count
 
@@ -17,7 +17,9 @@ class CountingHeaderPlugin(Plugin[CountingHeaderConfig]):
     def __init__(self, config: CountingHeaderConfig, context: PluginContext) -> None:
         self.config = config
         self._numbers = count(1)
+        self._headers: list[tuple[bytes, bytes]] = []
 
     @hookimpl
     def pre_request(self, exchange: Exchange) -> None:
-        exchange.request.headers = [*exchange.request.headers, (b"X-Number", b"%d" % next(self._numbers))]
+        self._headers[:] = [*exchange.request.headers, (b"X-Number", b"%d" % next(self._numbers))]
+        exchange.request.headers = self._headers

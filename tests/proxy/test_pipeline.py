@@ -468,3 +468,15 @@ async def test_header_that_a_plugin_adds_to_each_request_reaches_the_provider(
             await client.request("POST", "/v1/chat/completions", body)
 
     assert [one.header("x-number") for one in upstream.requests] == ["1", "2", "3"]
+
+
+async def test_key_that_would_break_out_of_its_header_is_the_clients_fault(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    keyless = {**upstream.provider("gemini"), "apiKey": ""}
+    await proxy.start(providers={"g": keyless})
+
+    path = "/v1beta/models/g-1:generateContent?key=a%0d%0aX-Injected:%20b"
+    response = await proxy.request("POST", path, {"contents": []})
+
+    assert (response.status, upstream.requests_seen) == (400, 0)
