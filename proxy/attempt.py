@@ -38,6 +38,8 @@ FAILOVER_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
 
 MAX_WRITTEN_HEADS: Final = 16
 """Providers for which the written head of one connection is kept."""
+MAX_WRITTEN_HEAD_BYTES: Final = 4 << 10
+"""Larger heads are written anew for each request, so that an idle connection holds little."""
 
 BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
@@ -115,7 +117,7 @@ class Try:
         while True:
             relay = Relay(sink, self._decide)
             try:
-                connection.send(head, body, relay, is_head, timeouts, upload is not None)
+                connection.send(head, body, relay, is_head, timeouts, is_upload=upload is not None)
                 if upload is None:
                     await relay.run(connection, write_timeout_s)
                 else:
@@ -162,12 +164,20 @@ class Try:
     def _begin_head(self, model: str | None) -> bytes:
         """Write the request head up to its framing, with the right key for the provider, and only that.
 
-        Clients repeat their headers request after request: the head written last is taken again where all is alike.
+        Clients repeat their headers request after request: the head written last is taken again where all is alike,
+        but never one that carries a client's own key.
+
+        Raises:
+            ClientError: something of the client's would break out of its line.
         """
         request, provider, rules = self._exchange.request, self._provider, self._endpoint.rules
         headers = tuple(request.headers)  # a plugin's list may change afterwards
         is_plain = self._wire is not None and self._client_key is None
-        asked = (rules, headers, request.method, request.path, request.query, model) if is_plain else None
+        asked = (
+            (provider, self._operation, model, headers, request.method, request.path, request.query)
+            if is_plain
+            else None
+        )
         if asked is not None:
             known = request.written_heads.get(provider.name)
             if known is not None and known[0] == asked:
@@ -181,7 +191,7 @@ class Try:
             own = [*provider.own_headers(self._client_key, headers), IDENTITY]
         lines = write_request_headers(rules.choose(headers, own))
         head = begin_head(request.method.encode("ascii"), provider.target(path, query), provider.host_header, lines)
-        if asked is not None:
+        if asked is not None and len(head) <= MAX_WRITTEN_HEAD_BYTES:
             if len(request.written_heads) >= MAX_WRITTEN_HEADS:
                 request.written_heads.clear()
             request.written_heads[provider.name] = asked, head

@@ -223,7 +223,7 @@ class ResponseHead:
     What most responses do not set is an attribute of the class, so that making one is cheap.
 
     Args:
-        lines: fields for the client, in the order and case of the wire, without CRLF; each has passed the parser.
+        lines: fields for the client, in the order and case of the wire, without CRLF, as `parse_head` checked them.
         content_length: None: chunked, or until the connection closes. Also the length a HEAD reply speaks of.
     """
 

@@ -61,9 +61,9 @@ class GenerateObserver(StreamObserver):
     usage_key = "usageMetadata"
 
     def __init__(self) -> None:
+        super().__init__()
         self._latest = b""
         self._usage: Usage | None = None
-        super().__init__()
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._next_index = (b'"index":1', b'"index": 1')

@@ -32,9 +32,9 @@ CLOSE_TIMEOUT_S: Final = 30.0
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 s: closing resets the connection."""
 
-EVENT_STREAM: Final = re.compile(
-    rb"^content-type:[ \t]*(?:text/event-stream|application/x-ndjson)", re.IGNORECASE | re.MULTILINE
-)
+EVENT_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson")
+CONTENT_TYPE: Final = re.compile(rb"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+"""Where it is repeated the last one counts, as it does for who watches the response."""
 ENCODED: Final = re.compile(rb"^content-encoding:", re.IGNORECASE | re.MULTILINE)
 
 NO_OPERATION: Final = "none"
@@ -230,4 +230,5 @@ class ClientSink:
 
 def is_event_stream(headers: bytes) -> bool:
     """Tell whether a response is a stream of events that is not compressed, so that another event may follow."""
-    return EVENT_STREAM.search(headers) is not None and ENCODED.search(headers) is None
+    kinds = CONTENT_TYPE.findall(headers)
+    return bool(kinds) and kinds[-1].lower().startswith(EVENT_STREAMS) and ENCODED.search(headers) is None

@@ -99,7 +99,7 @@ class ServerProtocol(web.RequestHandler):
         self._is_busy = True
         self.has_begun = False
         self._waiting.pop(self, None)
-        self._server.busy += 1
+        self._server.busy += 1  # not a call: this is the hot path
 
     def end(self) -> None:
         """The request has been answered; telling it twice does no harm."""

@@ -23,7 +23,7 @@ class Match:
     Args:
         model: named in the path, decoded; None elsewhere.
         provider: named by `/proxy/{provider}/…`.
-        upstream_path: the path to ask the provider for, as on the wire, where that is known without the client's.
+        upstream_path: to ask the provider for, as on the wire; None: the client's own path.
     """
 
     operation: Operation

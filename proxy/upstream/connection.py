@@ -133,6 +133,7 @@ class Connection(asyncio.Protocol):
         receiver: Receiver,
         is_head_request: bool,
         timeouts: TimeoutSettings,
+        *,
         is_upload: bool = False,
     ) -> None:
         """Send a request; everything else is told to the receiver.

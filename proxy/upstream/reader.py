@@ -7,7 +7,7 @@ import httptools
 
 from proxy.errors import UpstreamProtocol
 from proxy.exchange import ResponseHead
-from proxy.upstream.response import ChunkParser, Receiver, check_partial_head, parse_head
+from proxy.upstream.response import Chunks, Receiver, check_partial_head, parse_chunks, parse_head
 from proxy.upstream.response_fields import ResponseFields
 
 MAX_INTERIM_RESPONSES: Final = 10
@@ -44,6 +44,7 @@ class ResponseReader:
         "_head",
         "_interim",
         "_is_head_request",
+        "_parse",
         "_partial",
         "_phase",
         "_receiver",
@@ -72,7 +73,8 @@ class ResponseReader:
         self._phase = _HEAD
         self._is_head_request = False
         self._head: ResponseHead | None = None
-        self._chunks: ChunkParser | None = None
+        self._chunks: Chunks | None = None
+        self._parse: Callable[[bytes], None] | None = None
         self._partial: bytearray | None = None
         self._interim = 0
         self._silent = 0
@@ -113,12 +115,12 @@ class ResponseReader:
         self._is_head_request = is_head_request
         self._phase = _HEAD
         self.missing = self._interim = 0
-        self._partial = self._head = self._chunks = None
+        self._partial = self._head = self._chunks = self._parse = None
         self.feed = self._feed_head
 
     def stop(self) -> None:
         """Call the receiver no more."""
-        self._receiver = self._chunks = None
+        self._receiver = self._chunks = self._parse = None
         self.feed = _ignore
 
     def _feed_length(self, data: bytes) -> int:
@@ -181,7 +183,8 @@ class ResponseReader:
         if head.is_chunked:
             self._phase, self.feed = _CHUNKED, self._feed_chunks
             self._silent = 0
-            self._chunks = ChunkParser()
+            self._chunks = Chunks()
+            self._parse = parse_chunks(self._chunks)
         else:
             self._phase, self.feed = _UNTIL_CLOSE, self._feed_until_close
         receiver.on_head(head)
@@ -190,12 +193,12 @@ class ResponseReader:
         return HEAD_CAME
 
     def _feed_chunks(self, data: bytes) -> int:
-        chunks, receiver = self._chunks, self._receiver
-        if chunks is None or receiver is None:
+        chunks, parse, receiver = self._chunks, self._parse, self._receiver
+        if chunks is None or parse is None or receiver is None:
             return NOTHING
         parts = chunks.parts
         try:
-            chunks.feed(data)
+            parse(data)
         except httptools.HttpParserError as exc:
             if chunks.is_complete:
                 raise self._refusal("bytes after the end of the response") from exc

@@ -1,6 +1,7 @@
 """One HTTP/1.1 response as it comes off the wire: its head, and how its body is framed; no I/O."""
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 import httptools
@@ -43,14 +44,15 @@ class Receiver(Protocol):
         ...
 
 
-class ChunkParser:
-    """Callbacks for httptools while it takes one chunked body apart; a new one for each, so nothing is left over.
+class Chunks:
+    """What httptools finds while it takes one chunked body apart; a new one for each, so nothing is left over.
 
     `on_body` is the `append` of `parts`, so that a chunk costs no Python call. Trailers are read over: they could not
-    be forwarded where a header is meant.
+    be forwarded where a header is meant. It must not know its parser, which knows it: a cycle would wait for the
+    garbage collector, one for each stream.
     """
 
-    __slots__ = ("_is_begun", "feed", "has_excess", "is_complete", "on_body", "parts")
+    __slots__ = ("_is_begun", "has_excess", "is_complete", "on_body", "parts")
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -60,9 +62,6 @@ class ChunkParser:
         """Bytes came after the end."""
         self.is_complete = False
         self._is_begun = False
-        self.feed = httptools.HttpResponseParser(self).feed_data
-        """Read on; raises HttpParserError for what is no chunk."""
-        self.feed(_CHUNKED_HEAD)
 
     # called by httptools; hooks we do not need are left undefined, because each call costs
 
@@ -74,6 +73,13 @@ class ChunkParser:
     def on_message_complete(self) -> None:
         """Note the end of the last chunk and its trailers."""
         self.is_complete = True
+
+
+def parse_chunks(chunks: Chunks) -> Callable[[bytes], None]:
+    """Make the function that reads on in a chunked body; it raises HttpParserError for what is no chunk."""
+    feed: Callable[[bytes], None] = httptools.HttpResponseParser(chunks).feed_data
+    feed(_CHUNKED_HEAD)
+    return feed
 
 
 def parse_head(block: bytes, fields: ResponseFields, provider: str) -> ResponseHead:
@@ -111,7 +117,7 @@ def parse_head(block: bytes, fields: ResponseFields, provider: str) -> ResponseH
         if is_old and head.is_chunked:
             raise ValueError("chunks in HTTP/1.0")
     except ValueError as fault:
-        reason = "a line without a colon" if "subsection" in str(fault) else fault
+        reason = "a line without a colon" if any(b":" not in line for line in lines) else fault
         raise UpstreamProtocol(f"{provider}: response head with {reason}", provider=provider) from None
     return head
 

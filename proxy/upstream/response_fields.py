@@ -20,8 +20,7 @@ MAX_LENGTH_DIGITS: Final = 18
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
     REQUEST_ID,
-    BAD,
-) = range(10)
+) = range(9)
 
 MEANINGS: Final = {
     **dict.fromkeys(HOP_BY_HOP, DROPPED),

@@ -339,7 +339,9 @@ async def test_broken_stream_ends_with_an_error_event_and_without_a_last_chunk(f
     client = Client(operation, is_streaming=True)
     error = UpstreamCut("a broke off", provider="a")
 
-    client.sink.start(200, b"Content-Type: %b\r\n" % wire.stream_content_type, None, True)
+    client.sink.start(
+        200, b"Date: now\r\nX-Content-Encoding: gzip\r\nCONTENT-TYPE: %b\r\n" % wire.stream_content_type, None, True
+    )
     client.sink.write(b"data: 1\n\n")
     client.sink.fail(error)
 
@@ -369,6 +371,9 @@ async def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> No
         (None, b"", 100),
         (None, JSON, None),
         (None, EVENTS + b"Content-Encoding: gzip\r\n", None),
+        (None, b"X-Content-Type: text/event-stream\r\n" + JSON, None),
+        (None, b"X-Kind: content-type: text/event-stream\r\n" + JSON, None),
+        (None, EVENTS + JSON, None),
     ],
 )
 async def test_nothing_is_put_into_a_response_that_is_no_stream_of_events(

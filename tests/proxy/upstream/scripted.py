@@ -183,13 +183,13 @@ def start(
     head: bytes = GET,
     body: bytes = b"",
     timeouts: TimeoutSettings | None = None,
-    method_is_head: bool = False,
-    upload: bool = False,
+    is_head_request: bool = False,
+    is_upload: bool = False,
 ) -> Recorder:
     """Send a request and return who will hear of it."""
     recorder = Recorder()
     recorder.pool = pool
-    connection.send(head, body, recorder, method_is_head, timeouts or TimeoutSettings(), upload)
+    connection.send(head, body, recorder, is_head_request, timeouts or TimeoutSettings(), is_upload=is_upload)
     return recorder
 
 

@@ -140,6 +140,7 @@ def bad_responses() -> Iterator[bytes]:
             yield LINE + b"X: " + value + b"\r\nContent-Length: 0\r\n\r\n"
     yield b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     yield b"HTTP/1.1 100 Continue\r\n\r\n" * 11 + OK
+    yield b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK
     yield LINE.replace(b"OK", b"x" * (1 << 20)) + b"\r\n"
     yield LINE + b"A: " + b"x" * (1 << 20) + b"\r\n\r\n"
     yield LINE + b"A: b\r\n" * 10_000 + b"\r\n"

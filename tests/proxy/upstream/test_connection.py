@@ -42,7 +42,7 @@ async def test_head_reply_has_a_length_but_no_body() -> None:
     async with Scripted(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")) as server:
         pool = make_pool(server.port)
 
-        heard = await ask(pool, method_is_head=True)
+        heard = await ask(pool, is_head_request=True)
 
         assert (heard.head.content_length, heard.head.has_body, heard.calls) == (1000, False, ["head", "end"])
         assert heard.idle_at_end == 1

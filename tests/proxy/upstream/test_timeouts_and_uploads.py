@@ -115,7 +115,7 @@ async def test_upload_is_sent_as_it_comes_and_the_connection_reused() -> None:
     async with Scripted(script) as server:
         pool = make_pool(server.port)
         connection = await pool.connect()
-        heard = start(connection, head=POST, upload=True, pool=pool)
+        heard = start(connection, head=POST, is_upload=True, pool=pool)
         for part in (b"one", b"two"):
             assert connection.wants_body
             assert connection.write_body(frame_chunk(part))
@@ -139,7 +139,7 @@ async def test_upload_waits_for_a_provider_that_is_behind() -> None:
     may_read = asyncio.Event()
     async with Scripted(script) as server:
         connection = await make_pool(server.port).connect()
-        heard = start(connection, head=POST, upload=True, timeouts=timeouts(first_byte=5))
+        heard = start(connection, head=POST, is_upload=True, timeouts=timeouts(first_byte=5))
         sent = 0
         while connection.write_body(frame_chunk(b"x" * 65536)):
             sent += 65536
@@ -162,7 +162,7 @@ async def test_upload_waits_for_a_provider_that_is_behind() -> None:
 async def test_slow_client_does_not_count_against_the_first_byte_limit_but_the_last_write_does() -> None:
     async with Scripted(answer()) as server:
         connection = await make_pool(server.port).connect()
-        heard = start(connection, head=POST, upload=True, timeouts=timeouts(first_byte=0.1))
+        heard = start(connection, head=POST, is_upload=True, timeouts=timeouts(first_byte=0.1))
         await asyncio.sleep(0.25)
         assert heard.error is None
 
@@ -198,7 +198,7 @@ async def test_early_reply_stops_the_upload_and_is_delivered(size: int) -> None:
     async with Scripted(script) as server:
         pool = make_pool(server.port)
         connection = await pool.connect()
-        heard = start(connection, head=POST, upload=True, pool=pool)
+        heard = start(connection, head=POST, is_upload=True, pool=pool)
         written = 0
         while connection.wants_body and written < size:
             connection.write_body(frame_chunk(b"x" * 65536))
@@ -224,7 +224,7 @@ async def test_early_reply_is_read_even_if_writing_fails_first() -> None:
     over = asyncio.Event()
     async with Scripted(script) as server:
         connection = await make_pool(server.port).connect()
-        heard = start(connection, head=POST, upload=True)
+        heard = start(connection, head=POST, is_upload=True)
         connection.pause_reading()
         await over.wait()
         for _ in range(3):
@@ -247,7 +247,7 @@ async def test_accepted_upload_goes_on_after_an_early_2xx() -> None:
     async with Scripted(script) as server:
         pool = make_pool(server.port)
         connection = await pool.connect()
-        heard = start(connection, head=POST, upload=True, pool=pool)
+        heard = start(connection, head=POST, is_upload=True, pool=pool)
         await heard.read()
         assert connection.wants_body
         connection.end_body(frame_chunk(b"x") + LAST_CHUNK)
