@@ -371,8 +371,8 @@ async def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> No
         (None, b"", 100),
         (None, JSON, None),
         (None, EVENTS + b"Content-Encoding: gzip\r\n", None),
-        (None, b"X-Content-Type: text/event-stream\r\n" + JSON, None),
-        (None, b"X-Kind: content-type: text/event-stream\r\n" + JSON, None),
+        (None, JSON + b"X-Content-Type: text/event-stream\r\n", None),
+        (None, JSON + b"X-Kind: content-type: text/event-stream\r\n", None),
         (None, EVENTS + JSON, None),
     ],
 )
