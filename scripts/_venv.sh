@@ -22,6 +22,8 @@ ensure_venv() {
     ) 9>"$1.lock"
 }
 
+# --no-deps: the lock file names every library. Left to look for dependencies itself, pip (23.2) takes the newest
+# `google-auth[requests]` there is for a candidate, and fails on the day one newer than the locked one comes out.
 # The copy of the lock file is written last, so an interrupted set-up has none and is done again. One that
 # fails puts the old environment back: it still serves whoever checks out the release before.
 build_venv() {
@@ -32,7 +34,7 @@ build_venv() {
         mv "$1" "$1.old"
     fi
     if "$python" -m venv --clear "$1" &&
-        "$1/bin/python" -m pip install -qq --disable-pip-version-check --no-input --require-hashes -r "$2" &&
+        "$1/bin/python" -m pip install -qq --disable-pip-version-check --no-input --no-deps --require-hashes -r "$2" &&
         cp "$2" "$1/requirements.new" &&
         mv "$1/requirements.new" "$1/requirements.lock"; then
         rm -rf "$1.old"
