@@ -44,10 +44,11 @@ class ChatObserver(StreamObserver):
         The chunks of a stream differ only in a short text without quotes: where all before and after it is as in an
         earlier dull chunk, this one is dull too. That takes a third of the time of the searches in `is_dull`.
         """
+        prefix, suffix = self._prefix, self._suffix
         if (
-            data.startswith(self._prefix)
-            and data.endswith(self._suffix)
-            and data.find(b'"', len(self._prefix)) == len(data) - len(self._suffix)
+            data.startswith(prefix)
+            and data.endswith(suffix)
+            and data.find(b'"', len(prefix)) == len(data) - len(suffix)
             and not self._held
         ):
             return

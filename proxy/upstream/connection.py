@@ -240,9 +240,10 @@ class Connection(asyncio.Protocol):
         if receiver is None:  # bytes nobody asked for: what follows could be taken for the next response
             self._transport.abort()
             return
-        self._active_s = self._clock()
+        clock, feed = self._clock, self._reader.feed  # called by way of a slot, each would cost a look-up more
+        self._active_s = clock()
         try:
-            progress = self._reader.feed(data)
+            progress = feed(data)
         except UpstreamProtocol as error:
             self._fail(error)
             return

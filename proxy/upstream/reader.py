@@ -205,16 +205,17 @@ class ResponseReader:
             if parts:
                 receiver.on_data(b"".join(parts))
             raise self._refusal(f"bad chunk: {exc}") from exc
+        is_complete = chunks.is_complete
         # The parser takes stray line ends for nothing; the true end is one empty line.
-        if chunks.is_complete and (chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r"))):
+        if is_complete and (chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r"))):
             raise self._refusal("bytes after the end of the response")
         if parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             self._silent = 0
             receiver.on_data(data)
-            return ENDED if chunks.is_complete else GOES_ON
-        if chunks.is_complete:
+            return ENDED if is_complete else GOES_ON
+        if is_complete:
             return ENDED
         self._silent += len(data)
         if self._silent > self.header_limit:

@@ -134,8 +134,9 @@ class Relay:
             if self._is_begun:
                 self.on_read()
             return
-        if self._observer is not None:
-            self._observer.feed(data)
+        observer = self._observer
+        if observer is not None:
+            observer.feed(data)
         try:
             if self._held or not data.endswith(self._boundaries):
                 self._pass(data, is_end=False)
@@ -250,6 +251,7 @@ class Relay:
                 self._held = data
                 return
             self._start()
+            self._held = b""  # read for each event, and an attribute of the class is read more slowly
             self._is_flowing = self._filtering is None
         if not is_end and not data.endswith(self._boundaries):
             data = self._whole_events(data)
