@@ -1,9 +1,12 @@
-"""Stand-ins for the relay's neighbours that write down what happens to them: a sink, a connection, an observer."""
+"""The relay's neighbours as stand-ins that write down what happens to them, and a socket's reads."""
 
 import asyncio
 
 from proxy.errors import ProxyError
-from proxy.exchange import Usage
+from proxy.exchange import ResponseHead, Usage
+from proxy.upstream.relay import Relay
+
+HEAD = ResponseHead(200, [b"Content-Type: text/event-stream"])
 
 
 class RecordingSink:
@@ -90,3 +93,13 @@ class Watcher:
 
     def finish(self) -> None:
         self.is_finished = True
+
+
+def receive(relay: Relay, *reads: bytes, head: ResponseHead | None = HEAD) -> None:
+    """Bring one socket read for each piece; the head, if there is one, comes in the first."""
+    if head is not None:
+        relay.on_head(head)
+    for number, data in enumerate(reads):
+        relay.on_data(data)
+        if head is not None and number == 0:
+            relay.on_read()
