@@ -3,9 +3,6 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator
-
-import pytest
 
 from proxy.app import prepare
 from proxy.config.credentials import credential
@@ -20,18 +17,6 @@ CHAT = "/v1/chat/completions"
 def question(model: str = "m", **fields: object) -> bytes:
     extra = "".join(f',"{name}":{value}' for name, value in fields.items())
     return f'{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]{extra}}}'.encode()
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[ProxyHarness]:
-    async with ProxyHarness() as harness:
-        yield harness
 
 
 async def test_foreign_host_is_refused_each_time(proxy: ProxyHarness) -> None:

@@ -10,22 +10,10 @@ from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 async def spare() -> AsyncIterator[FakeProvider]:
     async with FakeProvider() as provider:
         provider.reply("from the spare")
         yield provider
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[ProxyHarness]:
-    async with ProxyHarness() as harness:
-        yield harness
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 529])

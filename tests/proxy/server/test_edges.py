@@ -1,7 +1,5 @@
 """What clients do that is neither a request nor its end: preflights, reading nothing, leaving in the middle."""
 
-from collections.abc import AsyncIterator
-
 import orjson
 import pytest
 
@@ -10,18 +8,6 @@ from tests.e2e.rig import until
 
 CHAT = "/v1/chat/completions"
 PAGE = "https://app.example"
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[ProxyHarness]:
-    async with ProxyHarness() as harness:
-        yield harness
 
 
 @pytest.mark.parametrize("allowed", [PAGE, "*", PAGE.upper()])
