@@ -145,6 +145,8 @@ def _read(data: bytes, number: int) -> Revision:
         is_intact = whole["sha256"] == _digest(fields)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, KeyError, TypeError):
         raise ValueError("it is not JSON as this program writes it") from None
+    if not isinstance(fields, dict):
+        raise ValueError("it holds no revision")
     if not is_intact:
         raise ValueError("its checksum is another")
     if fields.get("number") != number:

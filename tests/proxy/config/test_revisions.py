@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
@@ -137,6 +138,15 @@ def test_revision_under_another_number_or_with_other_fields_is_not_taken(tmp_pat
 
     assert (shelf.get(7), shelf.newest()) == (None, FIRST)
     assert "it holds revision 1" in shelf.told[0]
+
+
+def test_file_that_holds_no_mapping_is_set_aside_though_its_checksum_fits(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.add(FIRST)
+    (tmp_path / "00000002.json").write_bytes(orjson.dumps({"revision": [], "sha256": sha256(b"[]").hexdigest()}))
+
+    assert shelf.newest() == FIRST
+    assert len(shelf.told) == 1
 
 
 @contextmanager
