@@ -80,6 +80,32 @@ class Plugin(Generic[ConfigT]):
         return ()
 
 
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Something about the configuration that an operator should look at; it works all the same.
+
+    Args:
+        kind: stable, snake_case, such as `debug_left_on`.
+        severity: `error`: requests fail or will; `warning`: it will bite; `info`: worth knowing.
+        path: dotted path of the setting, empty where it is about no single one.
+        message: what is wrong, with the value found; never a secret.
+        why: what comes of it.
+        patch: merge patch (RFC 7396) for `PATCH /config` that mends it, None where no patch can.
+        command: what to type where no patch can mend it, such as `chmod 600 conf/proxy.yaml`.
+    """
+
+    kind: str
+    severity: Severity
+    path: str
+    message: str
+    why: str
+    patch: dict[str, Any] | None = None  # Any: JSON
+    command: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
     """An admin call as a plugin sees it, already past the guard.

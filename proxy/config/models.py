@@ -100,6 +100,22 @@ class StateSettings(Section):
     )
 
 
+class ChangeSettings(Section):
+    """How changes of the configuration are kept, watched and taken back."""
+
+    keep: int = Field(100, gt=0, description="Revisions kept in the state folder; the oldest go first.")
+    watch_file: bool = Field(True, description="Whether an edit of the configuration file is applied by itself.")
+    guard_factor: float = Field(
+        1.5,
+        gt=1,
+        allow_inf_nan=False,
+        description="`?guard=`: how many times worse error rate or p95 latency may become before it reverts.",
+    )
+    guard_min_requests: int = Field(
+        20, gt=0, description="`?guard=`: requests in the window below which nothing is concluded."
+    )
+
+
 class TimeoutSettings(Section):
     """Four limits on one call of a provider."""
 
@@ -222,6 +238,9 @@ class Settings(Section):
     server: ServerSettings = Field(default_factory=ServerSettings, description="Where it listens and what it takes.")
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Who may read and change it.")
     state: StateSettings = Field(default_factory=StateSettings, description="Where it keeps what must survive.")
+    changes: ChangeSettings = Field(
+        default_factory=ChangeSettings, description="How changes are kept, watched and taken back."
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="What it writes to its error output.")
     native: NativeSettings = Field(default_factory=NativeSettings, description="The native API.")
     max_concurrency: int = Field(100, gt=0, description="Requests in work at once in the whole process.")
