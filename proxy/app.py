@@ -26,7 +26,7 @@ from proxy.metrics import Registry
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRequest
 from proxy.redaction import Redactor
-from proxy.reload import Ingredients, build
+from proxy.reload.generation import Ingredients, build
 from proxy.server.admin import AdminSide, AdminTable
 from proxy.server.connection import ConnectionServer, ServerProtocol
 from proxy.server.data import DataSide

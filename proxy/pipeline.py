@@ -20,7 +20,7 @@ from proxy.host.dispatch import Dispatch
 from proxy.metrics import Distribution, Registry, Value
 from proxy.providers.base import RemoteProvider
 from proxy.redaction import Redactor
-from proxy.reload import Generation
+from proxy.reload.generation import Generation
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 
@@ -205,9 +205,8 @@ class Pipeline:
     ) -> None:
         endpoint = generation.endpoints[candidate.provider]
         slots = endpoint.slots
-        if slots is not None and not slots.try_take():
+        if not slots.try_take():
             await slots.take()
-        endpoint.in_flight += 1
         started_s = self._clock()
         attempt = Attempt(candidate.provider, candidate.model, started_s)
         exchange.attempts.append(attempt)
@@ -232,15 +231,13 @@ class Pipeline:
             attempt.error, attempt.message = error.code, error.message
             raise
         finally:
-            endpoint.in_flight -= 1
-            if slots is not None:
-                slots.release()
+            slots.release()
             now_s = self._clock()
             attempt.duration_s = now_s - started_s
             if is_cancelled:
-                endpoint.record_cancelled(attempt)
+                endpoint.stats.record_cancelled(attempt)
             else:
-                endpoint.record(attempt, now_s - started_s, now_s, failure)
+                endpoint.stats.record(attempt, now_s - started_s, now_s, failure)
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
@@ -311,8 +308,8 @@ class Pipeline:
         series[0].value += 1
         series[1].observe(duration_s)
         if exchange.provider is not None and exchange.usage is not None:
-            endpoint = generation.endpoints[exchange.provider]
+            stats = generation.endpoints[exchange.provider].stats
             model = exchange.attempts[-1].model
-            endpoint.record_usage(model, exchange.usage)
+            stats.record_usage(model, exchange.usage)
             if exchange.request.is_streaming and exchange.time_to_first_token_s is not None:
-                endpoint.record_first_token(model, exchange.time_to_first_token_s)
+                stats.record_first_token(model, exchange.time_to_first_token_s)

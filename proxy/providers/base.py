@@ -24,6 +24,10 @@ class Provider:
         """Tell whether requests of this format can be sent to it as they are."""
         return self.format is not None and self.format.name == format_name
 
+    def is_same_as(self, other: "Provider") -> bool:
+        """Tell whether another revision's provider of this name does just the same."""
+        return self.settings == other.settings
+
 
 class LocalProvider(Provider, ABC):
     """A provider that answers inside this process."""
@@ -59,6 +63,10 @@ class RemoteProvider(Provider, ABC):
     def origin(self) -> tuple[str, str, int]:
         """Scheme, host and port: what a credential is bound to."""
         return self.scheme, self.host, self.port
+
+    def is_same_as(self, other: Provider) -> bool:
+        """Tell whether another revision's provider of this name does just the same, with the same key."""
+        return super().is_same_as(other) and isinstance(other, RemoteProvider) and self._own == other._own
 
     def own_headers(self, client_key: str | None, client_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         """Return the headers this proxy adds: configured ones and the credential.

@@ -6,7 +6,7 @@ from proxy.exchange import Exchange, Reply
 from proxy.formats.base import Format
 from proxy.formats.ollama import OllamaFormat
 from proxy.formats.registry import FORMATS
-from proxy.reload import Generation
+from proxy.reload.generation import Generation
 
 
 def answer_listing(generation: Generation, exchange: Exchange) -> Reply | None:

@@ -98,7 +98,7 @@ class Status:
         for name, endpoint in generation.endpoints.items():
             if not endpoint.provider.settings.tls.verify:
                 found.append(f"certificates are not checked: providers.{name}.tls.verify is false")
-            if (recent := endpoint.recent(self._clock())).calls >= 5 and recent.failures * 2 > recent.calls:
+            if (recent := endpoint.stats.recent(self._clock())).calls >= 5 and recent.failures * 2 > recent.calls:
                 found.append(f"provider {name} failed {recent.failures} of {recent.calls} calls; see /providers/status")
         if self._memory_percent() > HIGH_MEMORY_PERCENT:
             found.append(f"memory is at {self._memory_percent():.0f}% of the limit")

@@ -68,23 +68,16 @@ class _ModelSeries:
         self.output_tokens = metrics.tokens.series(provider, model, "output")
 
 
-class Endpoint:
-    """A provider with everything that lives as long as its configuration does.
+class CallStats:
+    """What was seen of one provider's calls; outlives changes of its settings, as long as it is the same place.
 
     Args:
-        pool: None for a provider that answers in this process.
-        slots: None without a limit.
+        name: the provider's.
     """
 
-    def __init__(self, provider: Provider, pool: Pool | None, slots: Slots | None, metrics: UpstreamMetrics) -> None:
-        self.provider = provider
-        self.remote = provider if isinstance(provider, RemoteProvider) else None
-        self.local = provider if isinstance(provider, LocalProvider) else None
-        self.pool = pool
-        self.slots = slots
-        self.rules = RequestHeaders(own_names=OWN_NAMES)
-        self.in_flight = 0
+    def __init__(self, name: str, metrics: UpstreamMetrics) -> None:
         self.last_failure: Failure | None = None
+        self._name = name
         self._metrics = metrics
         self._series: dict[str, _ModelSeries] = {}
         self._now = Seen()
@@ -106,12 +99,12 @@ class Endpoint:
         if error is None:
             error = UpstreamRejected(f"status {attempt.status}", status=attempt.status)
         seen.failures += 1
-        self._metrics.calls.inc(self.provider.name, attempt.model or "", error.code)
+        self._metrics.calls.inc(self._name, attempt.model or "", error.code)
         self.last_failure = Failure(time.time(), error.code, error.message)
 
     def record_cancelled(self, attempt: Attempt) -> None:
         """Take note of a call whose client left."""
-        self._metrics.calls.inc(self.provider.name, attempt.model or "", "cancelled")
+        self._metrics.calls.inc(self._name, attempt.model or "", "cancelled")
 
     def record_usage(self, model: str | None, usage: Usage) -> None:
         """Add the tokens of one exchange."""
@@ -128,7 +121,7 @@ class Endpoint:
             self._add_tokens(model, "reasoning", usage.reasoning_tokens)
 
     def _add_tokens(self, model: str | None, kind: str, count: int) -> None:
-        self._metrics.tokens.inc(self.provider.name, model or "", kind, amount=count)
+        self._metrics.tokens.inc(self._name, model or "", kind, amount=count)
 
     def record_first_token(self, model: str | None, time_s: float) -> None:
         """Count the time to the first token of one stream."""
@@ -144,9 +137,40 @@ class Endpoint:
         ]
         return both
 
+    def _turn(self, now_s: float) -> None:
+        is_stale = now_s - self._turn_at_s >= WINDOW_S
+        self._before, self._now = (Seen() if is_stale else self._now), Seen()
+        self._turn_at_s = now_s + WINDOW_S
+
+    def _of(self, model: str) -> _ModelSeries:
+        series = self._series.get(model)
+        if series is None:
+            if len(self._series) >= 1000:
+                self._series.clear()
+            series = self._series[model] = _ModelSeries(self._metrics, self._name, model)
+        return series
+
+
+class Endpoint:
+    """A provider as one revision has it, with what outlives the revision.
+
+    Args:
+        pool: None for a provider that answers in this process.
+        slots: its calls at once; without a limit they are only counted.
+    """
+
+    def __init__(self, provider: Provider, pool: Pool | None, slots: Slots, stats: CallStats) -> None:
+        self.provider = provider
+        self.remote = provider if isinstance(provider, RemoteProvider) else None
+        self.local = provider if isinstance(provider, LocalProvider) else None
+        self.pool = pool
+        self.slots = slots
+        self.stats = stats
+        self.rules = RequestHeaders(own_names=OWN_NAMES)
+
     def describe(self, now_s: float) -> JsonObject:
         """Show the provider as `/providers/status` does; rates and percentiles are of the last 5 to 10 minutes."""
-        settings, recent, failure = self.provider.settings, self.recent(now_s), self.last_failure
+        settings, recent, failure = self.provider.settings, self.stats.recent(now_s), self.stats.last_failure
         rate = recent.failures / recent.calls if recent.calls else 0.0
         shown: JsonObject = {
             "name": self.provider.name,
@@ -156,8 +180,8 @@ class Endpoint:
             "priority": settings.priority,
             "weight": settings.weight,
             "state": "unknown" if not recent.calls else "failing" if rate > 0.5 else "ok",
-            "inFlight": self.in_flight,
-            "queued": self.slots.waiting if self.slots is not None else 0,
+            "inFlight": self.slots.in_use,
+            "queued": self.slots.waiting,
             "maxConcurrency": settings.max_concurrency,
             "calls": recent.calls,
             "errorRate": round(rate, 4),
@@ -174,19 +198,6 @@ class Endpoint:
             pool = self.pool
             shown["connections"] = {"idle": pool.idle, "busy": pool.busy, "opened": pool.opened, "reused": pool.reused}
         return shown
-
-    def _turn(self, now_s: float) -> None:
-        is_stale = now_s - self._turn_at_s >= WINDOW_S
-        self._before, self._now = (Seen() if is_stale else self._now), Seen()
-        self._turn_at_s = now_s + WINDOW_S
-
-    def _of(self, model: str) -> _ModelSeries:
-        series = self._series.get(model)
-        if series is None:
-            if len(self._series) >= 1000:
-                self._series.clear()
-            series = self._series[model] = _ModelSeries(self._metrics, self.provider.name, model)
-        return series
 
 
 def _ms(seconds: float | None) -> float | None:

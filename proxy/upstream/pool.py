@@ -24,6 +24,7 @@ class Pool:
         max_idle: idle connections at most.
         header_limit: largest response head, in bytes.
         clock: monotonic seconds; the loop's, unless a test has its own.
+        made_from: all that the connections depend on; compared to tell whether they still serve.
     Raises:
         ConfigError: the proxy's URL is none we can use.
     """
@@ -41,11 +42,13 @@ class Pool:
         max_idle: int = 100,
         header_limit: int = 64 << 10,
         clock: Callable[[], float] | None = None,
+        made_from: object = None,
     ) -> None:
         if (origin.scheme == "https") != (tls is not None):
             raise ConfigError(f"{provider}: https needs a TLS context, http must have none")
         self.provider = provider
         self.origin = origin
+        self.made_from = made_from
         self.opened = 0
         self.reused = 0
         self._dialer = Dialer(

@@ -7,7 +7,7 @@ import os
 from proxy.app import prepare
 from proxy.config.credentials import credential
 from proxy.config.loader import document_of
-from proxy.reload import Ingredients, build
+from proxy.reload.generation import Ingredients, build
 from proxy.testing import FakeProvider, ProxyHarness, RawClient, encode_request
 from proxy.upstream.response import Chunks
 

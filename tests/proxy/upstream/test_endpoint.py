@@ -7,7 +7,7 @@ from proxy.errors import UpstreamConnect, UpstreamError
 from proxy.exchange import Attempt, Usage
 from proxy.metrics import Registry
 from proxy.providers.echo import EchoProvider
-from proxy.upstream.endpoint import WINDOW_S, Endpoint, UpstreamMetrics
+from proxy.upstream.endpoint import WINDOW_S, CallStats, Endpoint, UpstreamMetrics
 from proxy.upstream.slots import Slots
 
 START_S = 1000.0
@@ -19,12 +19,13 @@ class Rig:
     def __init__(self, slots: Slots | None = None) -> None:
         self.registry = Registry()
         provider = EchoProvider("a", ProviderSettings.model_validate({"type": "echo", "models": ["*"]}))
-        self.endpoint = Endpoint(provider, None, slots, UpstreamMetrics(self.registry))
+        stats = CallStats("a", UpstreamMetrics(self.registry))
+        self.endpoint = Endpoint(provider, None, slots or Slots(None, 0, 1.0, "a"), stats)
 
     def call(
         self, now_s: float = START_S, *, error: UpstreamError | None = None, duration_s: float = 0.2, model: str = "m"
     ) -> None:
-        self.endpoint.record(Attempt("a", model, now_s - duration_s), duration_s, now_s, error)
+        self.endpoint.stats.record(Attempt("a", model, now_s - duration_s), duration_s, now_s, error)
 
     def counted(self, name: str) -> dict[tuple[str, ...], float]:
         metric = next(metric for metric in self.registry if metric.name == name)
@@ -78,7 +79,7 @@ def test_last_window_still_counts_in_the_next() -> None:
     rig.call(START_S, error=UpstreamError("no"))
     rig.call(START_S + WINDOW_S)
 
-    recent = rig.endpoint.recent(START_S + WINDOW_S)
+    recent = rig.endpoint.stats.recent(START_S + WINDOW_S)
     assert (recent.calls, recent.failures, sum(recent.latency.counts)) == (2, 1, 2)
 
 
@@ -100,7 +101,7 @@ def test_old_calls_do_not_mix_with_new_ones_after_a_pause() -> None:
 
     rig.call(START_S + 10 * WINDOW_S)
 
-    assert rig.endpoint.recent(START_S + 10 * WINDOW_S).failures == 0
+    assert rig.endpoint.stats.recent(START_S + 10 * WINDOW_S).failures == 0
 
 
 def test_outcomes_are_counted_by_model_and_code() -> None:
@@ -109,7 +110,7 @@ def test_outcomes_are_counted_by_model_and_code() -> None:
     rig.call()
     rig.call()
     rig.call(error=UpstreamConnect("no"))
-    rig.endpoint.record_cancelled(Attempt("a", None, START_S))
+    rig.endpoint.stats.record_cancelled(Attempt("a", None, START_S))
 
     assert rig.counted("upstream_requests_total") == {
         ("a", "m", "ok"): 2,
@@ -121,16 +122,16 @@ def test_outcomes_are_counted_by_model_and_code() -> None:
 def test_cancelled_call_is_neither_good_nor_bad() -> None:
     rig = Rig()
 
-    rig.endpoint.record_cancelled(Attempt("a", "m", START_S))
+    rig.endpoint.stats.record_cancelled(Attempt("a", "m", START_S))
 
-    assert rig.endpoint.recent(START_S).calls == 0
+    assert rig.endpoint.stats.recent(START_S).calls == 0
 
 
 def test_tokens_are_added_by_type() -> None:
     rig = Rig()
 
-    rig.endpoint.record_usage("m", Usage(10, 5, 3, 2, 1))
-    rig.endpoint.record_usage("m", Usage(1, None))
+    rig.endpoint.stats.record_usage("m", Usage(10, 5, 3, 2, 1))
+    rig.endpoint.stats.record_usage("m", Usage(1, None))
 
     assert rig.counted("tokens_total") == {
         ("a", "m", "input"): 11,
@@ -147,7 +148,7 @@ def test_asking_for_ever_new_models_does_not_grow_memory() -> None:
     for number in range(2500):
         rig.call(model=f"model-{number}")
 
-    assert len(rig.endpoint._series) <= 1000
+    assert len(rig.endpoint.stats._series) <= 1000
     assert all(len(metric.items()) <= 1001 for metric in rig.registry)
 
 
@@ -164,6 +165,6 @@ def test_queue_of_a_limited_provider_is_shown() -> None:
 def test_server_error_that_was_relayed_counts_as_a_failure(status: int, failures: int) -> None:
     rig = Rig()
 
-    rig.endpoint.record(Attempt("a", "m", START_S, status=status), 0.1, START_S, None)
+    rig.endpoint.stats.record(Attempt("a", "m", START_S, status=status), 0.1, START_S, None)
 
-    assert rig.endpoint.recent(START_S).failures == failures
+    assert rig.endpoint.stats.recent(START_S).failures == failures

@@ -1,0 +1,127 @@
+"""Builds all that one revision of the configuration needs; what its change leaves alone is taken over."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from proxy.config.models import ProviderSettings, Settings
+from proxy.host.manager import PluginHost
+from proxy.metrics import Registry
+from proxy.providers.base import Provider, RemoteProvider
+from proxy.providers.registry import make_providers
+from proxy.routing.candidates import Candidates
+from proxy.upstream.dial import Origin
+from proxy.upstream.endpoint import CallStats, Endpoint, UpstreamMetrics
+from proxy.upstream.pool import Pool
+from proxy.upstream.slots import Slots
+from proxy.upstream.tls import make_context
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Everything of one revision that requests read; an exchange keeps the one it began with."""
+
+    revision: int
+    settings: Settings
+    host: PluginHost
+    candidates: Candidates
+    endpoints: Mapping[str, Endpoint]
+
+    def take_over(self, earlier: "Generation | None") -> None:
+        """Come into force: set the limits, and close the connections that this generation does not share."""
+        for endpoint in self.endpoints.values():
+            settings = endpoint.provider.settings
+            endpoint.slots.resize(settings.max_concurrency, settings.queue_size, settings.queue_timeout)
+        if earlier is not None:
+            kept = {id(endpoint.pool) for endpoint in self.endpoints.values()}
+            for endpoint in earlier.endpoints.values():
+                if endpoint.pool is not None and id(endpoint.pool) not in kept:
+                    endpoint.pool.close()
+
+    async def close(self) -> None:
+        """Close its connections, busy ones after a second."""
+        for endpoint in self.endpoints.values():
+            if endpoint.pool is not None:
+                await endpoint.pool.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What building a generation takes from outside the configuration.
+
+    Args:
+        credential: the key held for a provider, None if there is none.
+        proxy_for: the HTTP proxy on the way to a URL, given the provider's `proxy` setting; None for none.
+        clock: monotonic seconds.
+    """
+
+    credential: Callable[[ProviderSettings], str | None]
+    proxy_for: Callable[[str, str], str | None]
+    metrics: Registry
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    ingredients: Ingredients
+    earlier: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, provider: Provider) -> Endpoint:
+        """Give the endpoint of a provider: the earlier one if nothing changed, else one with what it may keep."""
+        name, settings = provider.name, provider.settings
+        earlier = self.earlier.get(name)
+        if earlier is None:
+            slots = Slots(
+                settings.max_concurrency, settings.queue_size, settings.queue_timeout, name, self.ingredients.clock
+            )
+            return Endpoint(provider, self._pool(provider, None), slots, self._stats(name))
+        pool = self._pool(provider, earlier)
+        if pool is earlier.pool and provider.is_same_as(earlier.provider):
+            return earlier
+        before = earlier.provider.settings
+        is_same_place = (settings.type, settings.base_url) == (before.type, before.base_url)
+        # calls that run now hold slots of the earlier endpoint: a limit that did not count them would leak
+        return Endpoint(provider, pool, earlier.slots, earlier.stats if is_same_place else self._stats(name))
+
+    def _stats(self, name: str) -> CallStats:
+        return CallStats(name, UpstreamMetrics(self.ingredients.metrics))
+
+    def _pool(self, provider: Provider, earlier: Endpoint | None) -> Pool | None:
+        """Give the pool to a provider's address: the earlier one if its connections serve as well."""
+        if not isinstance(provider, RemoteProvider):
+            return None
+        settings = provider.settings
+        proxy_url = self.ingredients.proxy_for(settings.base_url or "", settings.proxy)
+        facts = (
+            *(provider.origin, settings.tls, proxy_url, settings.timeouts.connect),
+            *(settings.keep_alive, settings.max_idle_connections, settings.max_response_header_size),
+        )
+        if earlier is not None and earlier.pool is not None and earlier.pool.made_from == facts:
+            return earlier.pool
+        return Pool(
+            provider.name,
+            Origin(provider.scheme, provider.host, provider.port),
+            tls=make_context(settings.tls) if provider.scheme == "https" else None,
+            server_name=settings.tls.server_name,
+            proxy_url=proxy_url,
+            timeouts=settings.timeouts,
+            keep_alive_s=settings.keep_alive,
+            max_idle=settings.max_idle_connections,
+            header_limit=settings.max_response_header_size,
+            made_from=facts,
+        )
+
+
+def build(
+    revision: int, settings: Settings, host: PluginHost, ingredients: Ingredients, earlier: Generation | None = None
+) -> Generation:
+    """Build a generation; nothing is opened, sent or changed before it takes over. May run in a thread.
+
+    Args:
+        earlier: the generation in force: connections, counts and statistics of providers are taken over from it.
+    Raises:
+        ConfigError: a credential or CA file cannot be used.
+    """
+    providers = make_providers(settings, ingredients.credential)
+    builder = _Builder(ingredients, earlier.endpoints if earlier is not None else {})
+    endpoints = {name: builder.endpoint(provider) for name, provider in providers.items()}
+    return Generation(revision, settings, host, Candidates(settings, providers), endpoints)
