@@ -1,26 +1,40 @@
 """The history of the configuration on disk: one file a revision, there whole or not at all whenever the power fails."""
 
-import hashlib
-import os
 import re
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import orjson
+from typing import Final, Literal
 
 from proxy.config.document import read_regular_file
+from proxy.config.durable import flush_folder, replace_file, seal, set_aside, unseal
 from proxy.config.patch import Json, difference
 
 MAX_FILE_BYTES: Final = 16 << 20
 """Larger ones are no revisions: a document has 1 MB at most, and a revision holds two."""
 
 NAME: Final = re.compile(r"[0-9]{8,}\.json")
+USED_NAME: Final = re.compile(r"([0-9]{8,})\.json")
 
 Cause = Literal["start", "api", "file", "timer", "guard", "rollback", "reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A change that ends by itself.
+
+    Args:
+        number: the revision that made it.
+        at_s: when, wall clock, seconds since 1970.
+        inverse: merge patch that takes back what is left of it; later changes take their keys out of it.
+        baseline: for a guarded change: how things were before it; None if it just ends at its time.
+    """
+
+    number: int
+    at_s: float
+    inverse: Json
+    baseline: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,8 @@ class Revision:
         reason: why, in the author's words; may be empty.
         document: the whole document.
         base: what the file said then; the live changes over it are what is left.
+        diff: `[{"path", "old", "new"}]` against the revision before, defaults filled in.
+        pending: the changes, made by this revision and earlier ones, that were to end by themselves.
     """
 
     number: int
@@ -43,6 +59,8 @@ class Revision:
     cause: Cause
     document: Json
     base: Json
+    diff: tuple[Json, ...] = ()
+    pending: tuple[Pending, ...] = ()
 
     @property
     def overlay(self) -> Json:
@@ -55,13 +73,11 @@ class Revisions:
 
     Args:
         folder: made when it is missing, mode 0700.
-        keep: how many are kept; the newest always is.
         on_corrupt: told of each file that is no whole revision, after it was set aside, in a line for the operator.
     """
 
-    def __init__(self, folder: Path, keep: int, on_corrupt: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, on_corrupt: Callable[[str], None]) -> None:
         self._folder = folder
-        self._keep = max(1, keep)
         self._on_corrupt = on_corrupt
 
     def numbers(self) -> list[int]:
@@ -70,6 +86,14 @@ class Revisions:
             return sorted(int(path.stem) for path in self._folder.iterdir() if NAME.fullmatch(path.name))
         except FileNotFoundError:
             return []
+
+    def highest(self) -> int:
+        """Give the highest number that was ever used, as far as names tell, also of those set aside; 0 for none."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return 0
+        return max((int(found[1]) for name in names if (found := USED_NAME.match(name))), default=0)
 
     def newest(self) -> Revision | None:
         """Read the newest whole revision; newer ones that are not whole are set aside first.
@@ -92,34 +116,27 @@ class Revisions:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-            path.rename(aside)
-            self._on_corrupt(f"{path} is no whole revision ({error}); it was set aside as {aside.name}")
+            self._on_corrupt(f"{path} is no whole revision ({error}); it was set aside as {set_aside(path)}")
             return None
 
-    def add(self, revision: Revision) -> None:
+    def add(self, revision: Revision, keep: int) -> None:
         """Write a revision; when this returns, it survives a crash of the machine.
 
+        Args:
+            keep: how many may be there afterwards; the oldest go first, the newest always stays.
         Raises:
             OSError: the disk is full or fails; then it is not there, and nothing else has changed.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(revision.number)
-        temporary = path.with_suffix(".tmp")
+        replace_file(path, seal({"revision": asdict(revision)}))
         try:
-            _write_through(temporary, _write(revision))
-            temporary.rename(path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        try:
-            _flush_folder(self._folder)
+            flush_folder(self._folder)
         except OSError:
             with suppress(OSError):  # it must not come up as the newest at the next start
                 path.unlink()
             raise
-        for number in self.numbers()[: -self._keep]:
+        for number in self.numbers()[: -max(1, keep)]:
             with suppress(OSError):  # an old one too many does no harm
                 self._path(number).unlink()
 
@@ -132,49 +149,15 @@ class Revisions:
             path.unlink(missing_ok=True)
 
 
-def _write(revision: Revision) -> bytes:
-    fields = asdict(revision)
-    return orjson.dumps({"sha256": _digest(fields), "revision": fields}, option=orjson.OPT_INDENT_2)
-
-
 def _read(data: bytes, number: int) -> Revision:
     """Raises ValueError with what is wrong."""
-    try:
-        whole: Any = orjson.loads(data)  # Any: what a damaged file holds
-        fields = whole["revision"]
-        is_intact = whole["sha256"] == _digest(fields)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, KeyError, TypeError):
-        raise ValueError("it is not JSON as this program writes it") from None
+    fields = unseal(data).get("revision")
     if not isinstance(fields, dict):
         raise ValueError("it holds no revision")
-    if not is_intact:
-        raise ValueError("its checksum is another")
     if fields.get("number") != number:
         raise ValueError(f"it holds revision {fields.get('number')}")
     try:
-        return Revision(**fields)
-    except TypeError:
+        lists = {"diff": tuple(fields["diff"]), "pending": tuple(Pending(**one) for one in fields["pending"])}
+        return Revision(**{**fields, **lists})
+    except (TypeError, KeyError):
         raise ValueError("it was written by another version of this program") from None
-
-
-def _digest(fields: Any) -> str:  # Any: what a damaged file holds
-    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make names last as well as contents."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,8 @@
-"""Showing a document without its secrets: references stay as they are, secrets in clear become random ids."""
+"""Documents without their secrets: references stay as they are, secrets in clear become random ids, and back."""
 
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from proxy.config.credentials import credential
@@ -14,24 +14,40 @@ SCHEMES = ("Bearer ", "Basic ")
 """What may stand before a reference and still tell nothing."""
 
 
-class SecretStore:
-    """Which id stands for which secret, in memory, for as long as the process lives."""
+ID: Final = "$secret"
+"""The key of the mapping that stands for a secret: `{"$secret": id}`."""
 
-    def __init__(self) -> None:
-        self._ids: dict[tuple[KeyPath, str], str] = {}
-        self._texts: dict[str, str] = {}
+Secrets = dict[str, tuple[KeyPath, str]]
+"""By id: the place for which it was made, and the text that was written there."""
+
+
+class SecretStore:
+    """Which id stands for which secret.
+
+    Args:
+        known: what an earlier process knew.
+    """
+
+    def __init__(self, known: Mapping[str, tuple[KeyPath, str]] | None = None) -> None:
+        self.known: Secrets = dict(known or {})
+        self._ids = {place: secret_id for secret_id, place in self.known.items()}
 
     def id_of(self, path: KeyPath, text: str) -> str:
         """Give the id of a secret at a place, the same at each call; it is random and tells nothing of the secret."""
         if (path, text) not in self._ids:
             new = secrets.token_hex(8)
             self._ids[path, text] = new
-            self._texts[new] = text
+            self.known[new] = (path, text)
         return self._ids[path, text]
 
     def text_of(self, secret_id: str) -> str | None:
         """Give what was written in the document where an id stands now, None for an unknown id."""
-        return self._texts.get(secret_id)
+        found = self.known.get(secret_id)
+        return found[1] if found else None
+
+    def fork(self) -> "SecretStore":
+        """Copy it for a change that may come to nothing."""
+        return SecretStore(self.known)
 
 
 def redact(document: Mapping[str, Any], shape: Shape, store: SecretStore) -> dict[str, Any]:  # Any: JSON
@@ -46,6 +62,8 @@ def redact(document: Mapping[str, Any], shape: Shape, store: SecretStore) -> dic
 
 
 def _redact(value: Any, path: KeyPath, shape: Shape, store: SecretStore) -> Any:  # Any: JSON
+    if value is None:
+        return None
     if isinstance(value, dict):
         return {key: _redact(item, (*path, key), shape, store) for key, item in value.items()}
     if isinstance(value, list):
@@ -53,7 +71,37 @@ def _redact(value: Any, path: KeyPath, shape: Shape, store: SecretStore) -> Any:
     if value == "" or isinstance(value, bool) or not shape.is_secret(path, value):
         return value
     text = str(value)
-    return text if tells_nothing(text) else {"$secret": store.id_of(path, text)}
+    return text if tells_nothing(text) else {ID: store.id_of(path, text)}
+
+
+def reveal(value: Any, store: SecretStore, unknown: list[tuple[KeyPath, str]], path: KeyPath = ()) -> Any:  # Any: JSON
+    """Undo `redact`: copy a document with the secrets where their ids stand.
+
+    Args:
+        unknown: gets the place and the id of each one that the store does not know; it stays as it is.
+    """
+    if isinstance(value, dict):
+        if value.keys() == {ID} and isinstance(secret_id := value[ID], str):
+            if (text := store.text_of(secret_id)) is not None:
+                return text
+            unknown.append((path, secret_id))
+            return value
+        return {key: reveal(item, store, unknown, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [reveal(item, store, unknown, (*path, position)) for position, item in enumerate(value)]
+    return value
+
+
+def ids_in(value: object) -> Iterator[str]:
+    """List the ids that a document or patch names."""
+    if isinstance(value, dict):
+        if isinstance(secret_id := value.get(ID), str):
+            yield secret_id
+        for item in value.values():
+            yield from ids_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from ids_in(item)
 
 
 def tells_nothing(text: str) -> bool:

@@ -37,7 +37,11 @@ class Shelf(Revisions):
 
     def __init__(self, folder: Path, keep: int = 100) -> None:
         self.told: list[str] = []
-        super().__init__(folder, keep, self.told.append)
+        self._keep = keep
+        super().__init__(folder, self.told.append)
+
+    def add(self, revision: Revision, keep: int | None = None) -> None:
+        super().add(revision, keep or self._keep)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -192,12 +196,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from proxy.config.revisions import Revisions
-shelf = Revisions(Path(sys.argv[1]), 5, lambda line: None)
+shelf = Revisions(Path(sys.argv[1]), lambda line: None)
 newest = shelf.newest()
 number = newest.number
 while True:
     number += 1
-    shelf.add(replace(newest, number=number, document={"number": number, "filler": ["x" * 50] * (number % 400)}))
+    shelf.add(replace(newest, number=number, document={"number": number, "filler": ["x" * 50] * (number % 400)}), 5)
     print(number, flush=True)
 """
 
