@@ -1,6 +1,6 @@
 """Write down requests and replies while somebody looks for a fault; off by default, because it costs and shows much."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final, Literal
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from proxy import hookimpl
 from proxy.exchange import Exchange, RawHeaders, StreamFilter
-from proxy.plugin import Plugin, PluginConfig, PluginContext
+from proxy.plugin import Issue, Plugin, PluginConfig, PluginContext
 from proxy.values import Size
 
 CREDENTIAL_MARKS: Final = ("auth", "cookie", "key", "token", "secret", "password", "credential", "signature")
@@ -104,6 +104,23 @@ class DebugPlugin(Plugin[DebugConfig]):
             trace_id=exchange.trace_id,
             **details,
         )
+
+    @hookimpl
+    def config_issues(self) -> Sequence[Issue]:
+        """Tell that it is on: it is meant for the time of a search."""
+        config = self.config
+        shown = [what for what, is_on in (("prompts", config.bodies), ("replies", config.reply_bodies)) if is_on]
+        detail = f"{' and '.join(shown) or 'request headers'} are written to the log"
+        return [
+            Issue(
+                kind="debug_left_on",
+                severity="warning" if self._is_detailed else "info",
+                path="debug.enabled",
+                message=f"debug is on at level {config.level}",
+                why=detail if self._is_detailed else "each exchange costs a line in the log",
+                patch={"debug": {"enabled": False}},
+            )
+        ]
 
     def _note(self, exchange: Exchange) -> Capture | None:
         """Decide once per exchange whether it is written down; None if it is not."""

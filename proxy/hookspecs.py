@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pluggy
 
 from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
-from proxy.plugin import AdminRoute
+from proxy.plugin import AdminRoute, Issue, PluginConfig
 
 hookspec = pluggy.HookspecMarker("proxy")
 
@@ -15,8 +15,9 @@ async def startup() -> None:
     """Get ready: open files, start background work through `context.spawn`.
 
     Called: once, before the first request, when the plugin is enabled; in the order of `plugins:`; within 30 s,
-        then it is cut. May be a plain function.
-    Raises: anything ends the start with a message that names the plugin.
+        then it is cut. May be a plain function. An object made anew for a live change (see `reconfigure`) is
+        started before it takes part, within 5 s, while the one it replaces still lives.
+    Raises: anything ends the start with a message that names the plugin, or refuses the live change whole.
     Example: a cache loads its index.
     """
 
@@ -26,9 +27,26 @@ async def shutdown() -> None:
     """Let go of everything `startup` took.
 
     Called: once, after the last request, in reverse order; within 5 s, then it is cut.
-        Tasks started by `context.spawn` are cancelled afterwards.
+        Tasks started by `context.spawn` are cancelled afterwards. Also when a live change switches the plugin off or
+        another object takes its place: requests that began before may still call the hooks of this one.
     Raises: anything is logged; the others are called all the same.
     Example: analytics writes its last batch.
+    """
+
+
+@hookspec
+async def reconfigure(config: PluginConfig) -> None:
+    """Take over new settings while running.
+
+    Called: when a live change touches the plugin's own section and the plugin is enabled before and after; within
+        5 s, then it is cut. Requests go on meanwhile. May be a plain function. When a plugin after this one refuses
+        the same change, it is called again with the settings from before.
+        A plugin without this hook, or one that skips it, is made anew: a new object, `startup` of that one, then
+        `shutdown` of the old one; for a moment both live. So is one that does not take its old settings again.
+    Args:
+        config: valid; the host puts it into `self.config` afterwards.
+    Raises: anything refuses the whole change with 422, the plugin's section and its words. Apply all of it or raise.
+    Example: a cache keeps its entries and takes the new size.
     """
 
 
@@ -101,9 +119,21 @@ async def post_response(exchange: Exchange) -> None:
 def admin_routes() -> Sequence[AdminRoute]:  # type: ignore[empty-body]  # a specification has no body
     """Name the paths under which this plugin answers operators.
 
-    Called: once, when the plugin is loaded; the routes answer 404 `plugin_disabled` while it is switched off.
-        A plain function.
+    Called: once for each object, when it is made and before it is started; the routes answer 404 `plugin_disabled`
+        while the plugin is switched off. A plain function.
     Returns:
-        AdminRoute objects; two plugins that want the same path end the start.
+        AdminRoute objects; two plugins that want the same path end the start, or refuse the live change.
     Example: `GET /cache/status`.
+    """
+
+
+@hookspec
+def config_issues() -> Sequence[Issue]:  # type: ignore[empty-body]  # a specification has no body
+    """Tell what an operator should know about this plugin's section.
+
+    Called: when somebody asks for the issues of the configuration, while the plugin is enabled. A plain function.
+    Returns:
+        Issues about the settings in force, each with a patch or a command that mends it where there is one.
+    Raises: anything, as well as an answer of another type, is logged and counted and stands for no issues.
+    Example: the debug plugin tells that prompts are being written to the log.
     """

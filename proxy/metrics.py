@@ -103,7 +103,9 @@ class Counter(Metric[Value]):
 class Gauge(Metric[Value]):
     """A value that goes up and down, set here or read by a callable at exposition."""
 
-    read: Callable[[], float] | None = None
+    def __init__(self, name: str, help_text: str, kind: Kind, labels: tuple[str, ...], make: Callable[[], Value]):
+        super().__init__(name, help_text, kind, labels, make)
+        self._readers: dict[Registry, Callable[[], float]] = {}
 
     def set(self, value: float, *values: str) -> None:
         """Replace the value of the series of these label values."""
@@ -111,9 +113,19 @@ class Gauge(Metric[Value]):
 
     def items(self) -> list[tuple[tuple[str, ...], Value]]:
         """List every series, after asking the callable if there is one."""
-        if self.read is not None:
-            self.series().value = self.read()
+        if self._readers:
+            self.series().value = next(reversed(self._readers.values()))()
         return super().items()
+
+    def read_for(self, owner: "Registry", read: Callable[[], float]) -> None:
+        """Ask this callable from now on; it takes the place of the owner's last one, and goes before other owners'."""
+        self._readers.pop(owner, None)
+        self._readers[owner] = read
+
+    def forget(self, owner: "Registry") -> None:
+        """Ask the owner's callable no more; without any left there is nothing to show."""
+        if self._readers.pop(owner, None) is not None and not self._readers:
+            self._series.clear()
 
 
 class Histogram(Metric[Distribution]):
@@ -130,6 +142,18 @@ class Registry:
     def __init__(self) -> None:
         self._metrics: dict[str, Counter | Gauge | Histogram] = {}
 
+    def view(self) -> "Registry":
+        """Give the same metrics to an owner who ends before the process does; see `release`."""
+        view = Registry()
+        view._metrics = self._metrics
+        return view
+
+    def release(self) -> None:
+        """Forget what gauges read for this owner; the metrics stay."""
+        for metric in self:
+            if isinstance(metric, Gauge):
+                metric.forget(self)
+
     def __iter__(self) -> Iterator[Counter | Gauge | Histogram]:
         return iter(list(self._metrics.values()))
 
@@ -145,7 +169,7 @@ class Registry:
         metric = self._metrics.get(name) or Gauge(name, help_text, "gauge", labels, Value)
         gauge = self._keep(metric, Gauge, labels)
         if read is not None:
-            gauge.read = read
+            gauge.read_for(self, read)
         return gauge
 
     def histogram(

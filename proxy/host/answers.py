@@ -3,9 +3,14 @@
 import inspect
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, TypeVar, cast, get_args
 
 from proxy.exchange import Candidate, Reply, StreamFilter, Wait
+from proxy.plugin import Issue, Severity
+
+ElementT = TypeVar("ElementT")
+
+SEVERITIES: Final = get_args(Severity)
 
 
 def close(answer: object) -> None:
@@ -63,3 +68,23 @@ def check_selection(answer: object, given: tuple[Candidate, ...]) -> tuple[Candi
         if candidate not in given:
             raise TypeError("select_provider returned a candidate that it was not given")
     return chosen
+
+
+def check_each(hook: str, answer: object, kind: type[ElementT]) -> Sequence[ElementT]:
+    """Check that a hook answered a sequence of one kind of thing."""
+    if not isinstance(answer, Sequence) or not all(isinstance(each, kind) for each in answer):
+        raise junk(hook, answer, f"a list of {kind.__name__}")
+    return answer
+
+
+def check_issues(answer: object) -> Sequence[Issue]:
+    """Check what `config_issues` answered."""
+    issues = check_each("config_issues", answer, Issue)
+    for issue in issues:  # what the plugin gave may be anything
+        texts: tuple[object, ...] = (issue.kind, issue.path, issue.message, issue.why, issue.command or "")
+        patch: object = issue.patch
+        if issue.severity not in SEVERITIES or not all(isinstance(each, str) for each in texts):
+            raise TypeError(f"config_issues returned an Issue that is none: {issue!r}")
+        if patch is not None and not isinstance(patch, dict):
+            raise TypeError(f"config_issues returned an Issue whose patch is a {type(patch).__name__}, not a dict")
+    return issues

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ClientError, PluginFailed, Refused
 from proxy.events import Events, Level
-from proxy.host.hooks import Hook, HookStats
-from proxy.metrics import Registry
+from proxy.host.hooks import Hook
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -38,36 +37,22 @@ class Containment:
 
     Args:
         clock: monotonic seconds.
-        switch_off: takes the plugin's name and the reason; may be told more than once.
+        switch_off: takes the hook that keeps failing and the reason; may be told more than once.
     """
 
     def __init__(
         self,
         limits: Limits,
-        metrics: Registry,
         events: Events,
         log: "Logger",
         clock: Callable[[], float],
-        switch_off: Callable[[str, str], None],
+        switch_off: Callable[[Hook, str], None],
     ) -> None:
         self.limits = limits
-        self._metrics = metrics
         self._events = events
         self._log = log
         self._clock = clock
         self._switch_off = switch_off
-        self._stats: dict[tuple[str, str], HookStats] = {}
-
-    def stats(self, plugin: str, hook: str) -> HookStats:
-        """Get the figures of one plugin's hook, the same ones as long as the process lives."""
-        found = self._stats.get((plugin, hook))
-        if found is None:
-            found = self._stats[plugin, hook] = HookStats(self._metrics, plugin, hook)
-        return found
-
-    def stats_of(self, plugin: str) -> dict[str, HookStats]:
-        """List the figures of one plugin by hook."""
-        return {hook: stats for (name, hook), stats in self._stats.items() if name == plugin}
 
     def passed(self, hook: Hook, blocked_s: float) -> None:
         """Note a call that went well; it is an overrun when it kept the loop for too long."""
@@ -87,18 +72,21 @@ class Containment:
         Raises:
             PluginFailed: the plugin is fail-closed.
         """
-        (hook.stats.overruns if is_overrun else hook.stats.errors).value += 1
-        self._report(
-            "ERROR", "plugin_failed", hook, f"plugin {hook.plugin} failed in {hook.name}: {describe(error)}", error
-        )
+        self.noted(hook, error, is_overrun=is_overrun)
         self._judge(hook, f"{hook.name} keeps failing: {describe(error)}")
         if hook.is_closed:
             raise PluginFailed(f"the plugin {hook.plugin} failed, and no request may pass without it") from error
 
+    def noted(self, hook: Hook, error: BaseException, *, is_overrun: bool = False) -> None:
+        """Count and tell a failure, and leave it at that."""
+        (hook.stats.overruns if is_overrun else hook.stats.errors).value += 1
+        message = f"plugin {hook.plugin} failed in {hook.name}: {describe(error)}"
+        self._report("ERROR", "plugin_failed", hook, message, error)
+
     def _judge(self, hook: Hook, reason: str) -> None:
         hook.stats.recent.append(False)
         if not hook.is_closed and hook.stats.is_failing(self.limits.most_failures):
-            self._switch_off(hook.plugin, reason)
+            self._switch_off(hook, reason)
 
     def _report(self, level: Level, kind: str, hook: Hook, message: str, error: BaseException | None = None) -> None:
         now_s = self._clock()

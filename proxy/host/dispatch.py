@@ -1,19 +1,26 @@
 """Calls the hooks: the only place that does. Compiled anew whenever the set of active plugins changes."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import perf_counter
 from types import CoroutineType
-from typing import Final, TypeVar
-
-import pluggy
+from typing import Any, Final, TypeVar
 
 from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
-from proxy.host.answers import check_filter, check_nothing, check_reply, check_selection, check_waited, junk
+from proxy.host.answers import (
+    check_each,
+    check_filter,
+    check_issues,
+    check_nothing,
+    check_reply,
+    check_selection,
+    check_waited,
+    junk,
+)
 from proxy.host.containment import Containment, describe, is_answer
 from proxy.host.drive import Drive
 from proxy.host.filters import FilterChain
-from proxy.host.hooks import ARGUMENTS, Hook, adapt
-from proxy.plugin import AdminRoute, Plugin, PluginConfig
+from proxy.host.hooks import Hook
+from proxy.plugin import AdminRoute, Issue
 
 AnswerT = TypeVar("AnswerT")
 
@@ -43,12 +50,6 @@ class Dispatch:
         self.select_provider = select_provider
         self.stream_filter = stream_filter
         self.post_response = post_response
-
-    @classmethod
-    def compile(cls, plugins: pluggy.PluginManager, containment: Containment, active: Collection[str]) -> "Dispatch":
-        """Collect the implementations of the plugins named in `active`, in pluggy's order of calling."""
-        request_hooks = ("pre_request", "select_provider", "stream_filter", "post_response")
-        return cls(containment, *(tuple(hooks_of(plugins, containment, name, active)) for name in request_hooks))
 
     @property
     def has_stream_filters(self) -> bool:
@@ -194,47 +195,65 @@ class Dispatch:
             self._containment.failed(hook, error, is_overrun=is_overrun)
 
 
-def hooks_of(plugins: pluggy.PluginManager, containment: Containment, name: str, active: Collection[str]) -> list[Hook]:
-    """List the implementations of one hook in the order of calling; without what a plugin's `skips` names."""
-    found = []
-    for implementation in reversed(getattr(plugins.hook, name).get_hookimpls()):
-        owner: Plugin[PluginConfig] = implementation.plugin
-        if implementation.plugin_name in active and name not in owner.skips():
-            stats = containment.stats(owner.name, name)
-            call = adapt(implementation, ARGUMENTS[name])
-            found.append(Hook(name, owner.name, stats, call, is_closed=owner.on_failure == "closed"))
-    return found
-
-
-async def run_lifecycle(hook: Hook, timeout_s: float) -> None:
-    """Call `startup` or `shutdown`.
+async def run_lifecycle(hook: Hook, timeout_s: float, *arguments: object) -> None:
+    """Call `startup`, `shutdown` or `reconfigure`.
 
     Raises:
         TimeoutError: it took longer than `timeout_s` and was cut.
         Exception: whatever the plugin raised; also kinds that are not an Exception come as RuntimeError.
     """
     started = perf_counter()
-    coro = hook.call()
     hook.stats.calls.value += 1
-    if coro is None:
-        return
-    drive = Drive(coro, timeout_s)
-    drive.begin()
-    await drive
-    hook.stats.seconds.value += perf_counter() - started
-    if drive.error is not None:
-        if isinstance(drive.error, Exception):
-            raise drive.error
-        raise RuntimeError(describe(drive.error)) from drive.error
+    drive = None
+    try:
+        coro = tame(hook.call, *arguments)
+        if coro is not None:
+            if not isinstance(coro, Coroutine):
+                raise junk(hook.name, coro, "nothing")
+            drive = Drive(coro, timeout_s)
+            drive.begin()
+            await drive
+            if drive.error is not None:
+                tame(throw, drive.error)
+    except Exception:
+        (hook.stats.overruns if drive is not None and drive.is_overrun else hook.stats.errors).value += 1
+        raise
+    finally:
+        hook.stats.seconds.value += perf_counter() - started
 
 
 def ask_routes(hook: Hook) -> Sequence[AdminRoute]:
     """Call `admin_routes`. Raises TypeError for anything but AdminRoutes, and whatever the plugin raises."""
-    answer = hook.call()
     hook.stats.calls.value += 1
-    if not isinstance(answer, Sequence) or not all(isinstance(route, AdminRoute) for route in answer):
-        raise junk(hook.name, answer, "a list of AdminRoute")
-    return answer
+    return check_each(hook.name, tame(hook.call), AdminRoute)
+
+
+def ask_issues(hook: Hook, containment: Containment) -> Sequence[Issue]:
+    """Call `config_issues`; nothing when it fails, which is told and counted and never switches the plugin off."""
+    started = perf_counter()
+    hook.stats.calls.value += 1
+    try:
+        return check_issues(tame(hook.call))
+    except Exception as error:  # foreign code
+        containment.noted(hook, error)
+        return ()
+    finally:
+        hook.stats.seconds.value += perf_counter() - started
+
+
+def tame(call: Callable[..., Any], *arguments: object) -> Any:  # Any: as the plugin answers
+    """Call foreign code that is not waited for; what it raises is an Exception, or an order to end the process."""
+    try:
+        return call(*arguments)
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # also CancelledError: nothing suspended, so it is the plugin's own
+        raise RuntimeError(describe(error)) from error
+
+
+def throw(error: BaseException) -> None:
+    """Raise it."""
+    raise error
 
 
 async def follow(awaitable: Awaitable[Reply | None]) -> Reply | None:

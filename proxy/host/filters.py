@@ -13,7 +13,7 @@ class FilterChain:
     """What the relay sees of all filters: one StreamFilter, which raises PluginFailed for fail-closed plugins only."""
 
     def __init__(self, filters: list[tuple[Hook, StreamFilter]], containment: Containment) -> None:
-        self._filters = [(events_of(hook, containment), stream_filter) for hook, stream_filter in filters]
+        self._filters = [(hook.events or hook, stream_filter) for hook, stream_filter in filters]
         self._containment = containment
 
     def event(self, event: bytes) -> bytes:
@@ -52,12 +52,6 @@ class FilterChain:
         hook.stats.seconds.value += took_s
         self._containment.passed(hook, took_s)
         return changed
-
-
-def events_of(hook: Hook, containment: Containment) -> Hook:
-    """Make the hook under which a filter's events are counted, apart from the making of filters."""
-    stats = containment.stats(hook.plugin, "stream_event")
-    return Hook("stream_event", hook.plugin, stats, hook.call, is_closed=hook.is_closed)
 
 
 def at_end(stream_filter: StreamFilter) -> Callable[[bytes], bytes]:

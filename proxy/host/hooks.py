@@ -15,17 +15,19 @@ WINDOW: Final = 20
 ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "startup": (),
     "shutdown": (),
+    "reconfigure": ("config",),
     "pre_request": ("exchange",),
     "select_provider": ("exchange", "candidates"),
     "stream_filter": ("exchange",),
     "post_response": ("exchange",),
     "admin_routes": (),
+    "config_issues": (),
 }
 """Every hook with its arguments, in the order in which the dispatcher passes them."""
 
 
 class HookStats:
-    """What one plugin's hook has cost and how it ended; kept over recompilations."""
+    """What one plugin's hook has cost and how it ended; totals are the process's, what failed lately is this one's."""
 
     __slots__ = ("calls", "errors", "overruns", "recent", "reported", "seconds")
 
@@ -66,16 +68,33 @@ class HookStats:
 
 
 class Hook:
-    """One implementation: `call` takes the arguments of `ARGUMENTS[name]`, whichever of them the plugin named."""
+    """One implementation: `call` takes the arguments of `ARGUMENTS[name]`, whichever of them the plugin named.
 
-    __slots__ = ("call", "is_closed", "name", "plugin", "stats")
+    Args:
+        rank: 0 when it is to be called before the others (`tryfirst`), 2 when after them (`trylast`), else 1.
+        events: of a stream filter, the hook under which its events are counted, apart from the making of filters.
+    """
 
-    def __init__(self, name: str, plugin: str, stats: HookStats, call: Callable[..., Any], *, is_closed: bool) -> None:
+    __slots__ = ("call", "events", "is_closed", "name", "plugin", "rank", "stats")
+
+    def __init__(
+        self,
+        name: str,
+        plugin: str,
+        stats: HookStats,
+        call: Callable[..., Any],
+        *,
+        is_closed: bool,
+        rank: int = 1,
+        events: "Hook | None" = None,
+    ) -> None:
         self.name = name
         self.plugin = plugin
         self.is_closed = is_closed
         self.stats = stats
         self.call = call
+        self.rank = rank
+        self.events = events
 
 
 def adapt(implementation: pluggy.HookImpl, given: tuple[str, ...]) -> Callable[..., Any]:

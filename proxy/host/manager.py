@@ -1,57 +1,24 @@
 """Makes the plugins, starts and stops them, switches them on and off, and holds the current Dispatch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from proxy.errors import ConfigError, Fault, Refused, UnknownPath
-from proxy.events import Events
-from proxy.host.containment import Containment, Limits, describe
-from proxy.host.dispatch import Dispatch, hooks_of, run_lifecycle
-from proxy.host.hook_rules import new_plugin_manager
+from proxy.errors import Refused, UnknownPath
+from proxy.host.containment import Containment, Limits
+from proxy.host.dispatch import Dispatch, ask_issues
+from proxy.host.hooks import Hook
+from proxy.host.instance import Machinery
 from proxy.host.loader import LoadedPlugin
-from proxy.host.routes import RouteTable
-from proxy.metrics import Registry
-from proxy.plugin import AdminRequest, AdminRoute, Plugin, PluginConfig, PluginContext
-from proxy.tasks import Tasks
+from proxy.host.routes import guarded_routes, settle_routes
+from proxy.host.slot import Slot, in_order
+from proxy.host.transition import Transition, all_of
+from proxy.plugin import AdminRequest, AdminRoute, Issue, PluginConfig
 
-if TYPE_CHECKING:
-    from loguru import Logger
+__all__ = ["Machinery", "PluginHost"]  # whoever makes a host needs both
 
 STARTUP_TIMEOUT_S: Final = 30.0
-SHUTDOWN_TIMEOUT_S: Final = 5.0
 DEFAULT_LIMITS: Final = Limits()
-
-
-@dataclass(slots=True)
-class Slot:
-    """One plugin of the list: its class, its living object, and whether it takes part.
-
-    Args:
-        off_reason: why it was switched off though its configuration enables it; None if it was not.
-    """
-
-    loaded: LoadedPlugin
-    plugin: Plugin[Any]  # Any: each plugin has its own config model
-    tasks: Tasks
-    is_started: bool = False
-    off_reason: str | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """It takes part in requests."""
-        return self.plugin.config.enabled is True and self.off_reason is None
-
-
-@dataclass(frozen=True, slots=True)
-class Machinery:
-    """What every plugin's context is made of; see PluginContext."""
-
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    metrics: Registry
-    events: Events
-    log: "Logger"
+REQUEST_HOOKS: Final = ("pre_request", "select_provider", "stream_filter", "post_response")
 
 
 class PluginHost:
@@ -72,25 +39,20 @@ class PluginHost:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._machinery = machinery
-        self._containment = Containment(
-            limits, machinery.metrics, machinery.events, machinery.log, machinery.clock, self._switch_off
-        )
-        self._plugins = new_plugin_manager()
-        self._slots = {each.name: self._make(each, sections.get(each.section)) for each in loaded}
-        for slot in reversed(self._slots.values()):  # pluggy calls the last registered first
-            self._plugins.register(slot.plugin, slot.loaded.name)
-        self.dispatch: Dispatch = Dispatch(self._containment)
-        self._recompile()
-        self._routes = RouteTable(
-            {name: hooks_of(self._plugins, self._containment, "admin_routes", {name}) for name in self._slots},
-            {name: slot.loaded.path for name, slot in self._slots.items()},
-            self._is_active,
-        )
+        self._containment = Containment(limits, machinery.events, machinery.log, machinery.clock, self._switch_off)
+        self._slots: dict[str, Slot] = {}
+        self.dispatch = Dispatch(self._containment)
+        for each in loaded:
+            slot = Slot(each, sections.get(each.section) or each.config_model(), machinery, each.path)
+            slot.make()
+            self._slots[each.name] = slot
+        settle_routes(self._slots.values(), self._slots.values())
+        self._adopt(self._slots)
 
     @property
     def switched_off(self) -> list[str]:
         """Plugins that their configuration enables and that were switched off, by themselves failing or by a call."""
-        return [name for name, slot in self._slots.items() if slot.plugin.config.enabled and slot.off_reason]
+        return [name for name, slot in self._slots.items() if slot.config.enabled and slot.off_reason]
 
     async def start(self) -> None:
         """Call `startup` of every enabled plugin, in order.
@@ -98,45 +60,55 @@ class PluginHost:
         Raises:
             ConfigError: one of them failed; those that had started were stopped again.
         """
-        order = hooks_of(self._plugins, self._containment, "startup", self._enabled())
-        for name in self._enabled() - {hook.plugin for hook in order}:
-            self._slots[name].is_started = True
-        for hook in order:
-            slot = self._slots[hook.plugin]
+        enabled = [slot for slot in self._slots.values() if slot.config.enabled]
+        first = {hook.plugin: None for hook in in_order("startup", enabled)}  # in pluggy's order
+        for name in [*first, *(slot.loaded.name for slot in enabled if slot.loaded.name not in first)]:
             try:
-                await run_lifecycle(hook, STARTUP_TIMEOUT_S)
-            except BaseException as error:
+                await self._slots[name].start(STARTUP_TIMEOUT_S)
+            except BaseException:
                 await self.stop()
-                if not isinstance(error, Exception):
-                    raise
-                message = f"plugin {hook.plugin} failed in startup: {describe(error)}"
-                raise ConfigError(message, [Fault(slot.loaded.path, message)]) from error
-            slot.is_started = True
+                raise
 
     async def stop(self) -> None:
         """Call `shutdown` of every started plugin in reverse order, 5 s each, then cancel what it left running."""
-        order = hooks_of(self._plugins, self._containment, "shutdown", self._slots.keys())
-        by_plugin = {hook.plugin: hook for hook in order}
-        for name, slot in reversed(self._slots.items()):
-            if slot.is_started and name in by_plugin:
-                try:
-                    await run_lifecycle(by_plugin[name], SHUTDOWN_TIMEOUT_S)
-                except Exception as error:
-                    message = f"plugin {name} failed in shutdown: {describe(error)}"
-                    self._machinery.events.emit("ERROR", "plugin_failed", message, plugin=name, hook="shutdown")
-            slot.is_started = False
-            await slot.tasks.close()
+        await all_of(slot.stop for slot in reversed(self._slots.values()))
+
+    async def prepare(self, sections: Mapping[str, PluginConfig]) -> Transition:
+        """Make everything ready for new settings; the present ones stay in force until the Transition is committed.
+
+        One at a time; `enable`, `disable` and requests may come meanwhile. Where nothing changes, nothing is done.
+
+        Args:
+            sections: validated settings by section; plugins whose section is missing keep theirs.
+        Raises:
+            ConfigError: a plugin refused, its Fault names the section; nothing has changed.
+        """
+        wanted = {}
+        for name, slot in self._slots.items():
+            config = sections.get(slot.loaded.section)
+            if config is not None and config is not slot.config and config != slot.config:
+                wanted[name] = config
+        transition = Transition(self._slots, wanted, self._machinery, self._adopt, self._list_routes)
+        await transition.make_ready()
+        return transition
+
+    def issues(self) -> list[Issue]:
+        """Ask every enabled plugin what it finds worth telling about its section."""
+        enabled = [slot for slot in self._slots.values() if slot.config.enabled]
+        return [issue for hook in in_order("config_issues", enabled) for issue in ask_issues(hook, self._containment)]
 
     def enable(self, name: str) -> None:
         """Let a plugin that was switched off take part again, with a clean slate. Raises UnknownPath, Refused."""
         slot = self._find(name)
-        if not slot.plugin.config.enabled:
+        if slot.successor is not None:
+            slot.successor.off_reason = None
+        if not slot.config.enabled:
             key = f"{slot.loaded.section}.enabled"
             raise Refused(f"{name} is off by configuration: set {key}", code="plugin_not_enabled", status=409)
         if slot.off_reason is None:
             return
         slot.off_reason = None
-        for stats in self._containment.stats_of(name).values():
+        for stats in slot.stats.values():
             stats.recent.clear()
         self._recompile()
         self._machinery.events.emit("INFO", "plugin_enabled", f"plugin {name} takes part again", plugin=name)
@@ -144,10 +116,16 @@ class PluginHost:
     def disable(self, name: str, reason: str = "by an operator's call") -> None:
         """Take a plugin out of requests until `enable`; its background work goes on. Raises UnknownPath."""
         slot = self._find(name)
+        if slot.successor is not None:  # a change on its way must not let it in again
+            slot.successor.off_reason = reason
+        self._take_out(slot, reason)
+
+    def _take_out(self, slot: Slot, reason: str) -> None:
         if not slot.is_active:
             return
         slot.off_reason = reason
         self._recompile()
+        name = slot.loaded.name
         message = f"plugin {name} is switched off: {reason}; POST /plugins/{name}/enable switches it on"
         self._machinery.events.emit("WARN", "plugin_disabled", message, plugin=name, reason=reason)
 
@@ -162,11 +140,14 @@ class PluginHost:
 
     def admin_routes(self) -> list[AdminRoute]:
         """List the routes of all plugins and of the host itself; each handler takes an AdminRequest."""
+        return self._list_routes(self._slots.values())
+
+    def _list_routes(self, slots: Iterable[Slot]) -> list[AdminRoute]:
         return [
             AdminRoute("GET", "/plugins", self._show, "Every plugin with its state and what its hooks cost."),
             AdminRoute("POST", "/plugins/{name}/enable", self._enable, "Let a switched off plugin take part again."),
             AdminRoute("POST", "/plugins/{name}/disable", self._disable, "Take a plugin out of requests."),
-            *self._routes.routes,
+            *guarded_routes(slots, self._find),
         ]
 
     async def _show(self, request: AdminRequest) -> object:
@@ -180,33 +161,16 @@ class PluginHost:
         self.disable(request.params["name"])
         return self._describe(self._find(request.params["name"]))
 
-    def _make(self, loaded: LoadedPlugin, config: PluginConfig | None) -> Slot:
-        tools, tasks = self._machinery, Tasks(self._machinery.events)
-        context = PluginContext(
-            clock=tools.clock,
-            wall_clock=tools.wall_clock,
-            spawn=tasks.spawn,
-            metrics=tools.metrics,
-            events=tools.events,
-            log=tools.log.bind(plugin=loaded.name),
-        )
-        try:
-            plugin = loaded.plugin_class(config or loaded.config_model(), context)
-        except Exception as error:  # foreign code
-            message = f"plugin {loaded.name} cannot be made: {describe(error)}"
-            raise ConfigError(message, [Fault(loaded.path, message)]) from error
-        return Slot(loaded, plugin, tasks)
-
     def _describe(self, slot: Slot) -> dict[str, object]:
         name = slot.loaded.name
-        state = "off" if not slot.plugin.config.enabled else "switched_off" if slot.off_reason else "on"
+        state = "off" if not slot.config.enabled else "switched_off" if slot.off_reason else "on"
         return {
             "name": name,
             "section": slot.loaded.section,
             "state": state,
             "reason": slot.off_reason,
             "onFailure": slot.plugin.on_failure,
-            "hooks": {hook: stats.describe() for hook, stats in self._containment.stats_of(name).items()},
+            "hooks": {hook: stats.describe() for hook, stats in slot.stats.items()},
         }
 
     def _find(self, name: str) -> Slot:
@@ -214,15 +178,15 @@ class PluginHost:
             raise UnknownPath(f"no plugin {name}; there are {', '.join(self._slots) or 'none'}")
         return self._slots[name]
 
-    def _enabled(self) -> set[str]:
-        return {name for name, slot in self._slots.items() if slot.plugin.config.enabled}
+    def _switch_off(self, hook: Hook, reason: str) -> None:
+        slot = self._slots[hook.plugin]
+        if slot.stats.get(hook.name) is hook.stats:  # else a replaced one fails in an exchange still under way
+            self._take_out(slot, reason)
 
-    def _is_active(self, name: str) -> bool:
-        return self._slots[name].is_active
-
-    def _switch_off(self, name: str, reason: str) -> None:
-        self.disable(name, reason)
+    def _adopt(self, slots: dict[str, Slot]) -> None:
+        self._slots = slots
+        self._recompile()
 
     def _recompile(self) -> None:
-        active = {name for name, slot in self._slots.items() if slot.is_active}
-        self.dispatch = Dispatch.compile(self._plugins, self._containment, active)
+        active = [slot for slot in self._slots.values() if slot.is_active]
+        self.dispatch = Dispatch(self._containment, *(in_order(name, active) for name in REQUEST_HOOKS))

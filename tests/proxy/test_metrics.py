@@ -123,3 +123,43 @@ def test_quantiles_rise_with_their_share(values: list[float]) -> None:
     found = [distribution.quantile(share) or 0.0 for share in (0.1, 0.5, 0.9, 0.99, 1.0)]
 
     assert found == sorted(found)
+
+
+def test_reader_named_again_takes_the_place_of_the_first() -> None:
+    registry = Registry()
+    registry.gauge("level", "Level.", read=lambda: 1)
+
+    gauge = registry.gauge("level", "Level.", read=lambda: 2)
+
+    assert [value.value for _, value in gauge.items()] == [2]
+    registry.release()
+    assert gauge.items() == []
+
+
+def test_owner_that_ends_gives_way_to_the_one_before() -> None:
+    registry = Registry()
+    first, second = registry.view(), registry.view()
+    gauge = first.gauge("level", "Level.", read=lambda: 1)
+    second.gauge("level", "Level.", read=lambda: 2)
+
+    shown = [gauge.items()[0][1].value]
+    second.release()
+    shown.append(gauge.items()[0][1].value)
+    first.release()
+
+    assert shown == [2, 1]
+    assert gauge.items() == []
+
+
+def test_view_shows_and_counts_what_the_registry_does() -> None:
+    registry = Registry()
+    view = registry.view()
+
+    view.counter("a_total", "A.").inc()
+    registry.counter("a_total", "A.").inc()
+    view.gauge("set", "Set by hand.").set(3)
+    view.release()
+
+    assert view.counter("a_total", "A.").series().value == 2
+    assert [metric.name for metric in view] == [metric.name for metric in registry] == ["a_total", "set"]
+    assert registry.gauge("set", "Set by hand.").items()[0][1].value == 3

@@ -7,7 +7,7 @@ import pytest
 
 from proxy import hookimpl
 from proxy.errors import ConfigError, Refused, UnknownPath
-from proxy.host import manager
+from proxy.host import manager, slot
 from proxy.host.hooks import WINDOW
 from proxy.plugin import AdminRequest, AdminRoute, Plugin, PluginConfig, PluginContext
 from tests.proxy.host.rig import Rig, make_exchange
@@ -125,12 +125,12 @@ async def test_failing_startup_ends_the_start_and_names_the_plugin() -> None:
 
     assert refused.value.faults[0].path == "plugins[1]"
     assert JOURNAL == ["first up", "first down"]
-    assert all(len(slot.tasks) == 0 for slot in rig.host._slots.values())
+    assert all(len(each.instance.tasks) == 0 for each in rig.host._slots.values())
 
 
 @pytest.mark.parametrize("hook", ["startup", "shutdown"])
 async def test_hanging_lifecycle_hook_is_cut(monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
-    monkeypatch.setattr(manager, f"{hook.upper()}_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(manager if hook == "startup" else slot, f"{hook.upper()}_TIMEOUT_S", 0.01)
 
     async def hangs(self: Any) -> None:
         await asyncio.sleep(3600)
