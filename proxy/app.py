@@ -1,37 +1,48 @@
 """Wires the parts together: the only place that knows them all."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from loguru import logger
 
 from proxy.config.credentials import credential
 from proxy.config.environment import proxy_for
-from proxy.config.export import export
+from proxy.config.history import History
+from proxy.config.issues import Facts, find_issues
 from proxy.config.loader import Document, Loaded, plugin_names, read, validate
+from proxy.config.models import ServerSettings
+from proxy.config.proposal import Proposer
+from proxy.config.restore import Restored, restore
 from proxy.config.secrets import SecretStore, secret_values
+from proxy.config.state import StateFolder
 from proxy.errors import ConfigError, Fault
 from proxy.events import Events
-from proxy.exchange import JsonObject
+from proxy.host.instance import Machinery
 from proxy.host.loader import LoadedPlugin, config_models, load
-from proxy.host.manager import Machinery, PluginHost
+from proxy.host.manager import PluginHost
+from proxy.logs import Logs
 from proxy.metrics import Registry
 from proxy.pipeline import Pipeline
-from proxy.plugin import AdminRequest
+from proxy.plugin import AdminRequest, AdminRoute, Issue
 from proxy.redaction import Redactor
+from proxy.reload.configuration import Configuration
+from proxy.reload.file import ConfigFile
 from proxy.reload.generation import Ingredients, build
+from proxy.reload.swap import Swapper
+from proxy.reload.vitals import Vitals
 from proxy.server.admin import AdminSide, AdminTable
+from proxy.server.config_routes import ConfigRoutes
 from proxy.server.connection import ConnectionServer, ServerProtocol
 from proxy.server.data import DataSide
+from proxy.server.deployment_routes import DeploymentRoutes
 from proxy.server.front import Front
 from proxy.server.guard import Guard
+from proxy.server.orders import Answers
 from proxy.server.status import State, Status
 from proxy.tasks import Tasks
 
@@ -43,10 +54,14 @@ class Prepared:
     """A validated configuration with the plugins it names; nothing has been opened yet."""
 
     loaded: Loaded
-    plugins: tuple[LoadedPlugin, ...]
     environ: Mapping[str, str]
     redactor: Redactor
     """Knows every secret of the configuration."""
+
+
+def plugins_of(document: Document) -> tuple[LoadedPlugin, ...]:
+    """Load the plugins that a document names. Raises ConfigError."""
+    return load(plugin_names(document))
 
 
 def prepare(document: Document, environ: Mapping[str, str], host: str | None = None) -> Prepared:
@@ -55,9 +70,8 @@ def prepare(document: Document, environ: Mapping[str, str], host: str | None = N
     Raises:
         ConfigError: with everything that is wrong.
     """
-    plugins = load(plugin_names(document))
-    loaded = validate(document, config_models(plugins), host=host)
-    return Prepared(loaded, plugins, environ, Redactor(secret_values(loaded)))
+    loaded = validate(document, config_models(plugins_of(document)), host=host)
+    return Prepared(loaded, environ, Redactor(secret_values(loaded)))
 
 
 def prepare_file(path: Path, environ: Mapping[str, str], host: str | None = None) -> Prepared:
@@ -66,70 +80,167 @@ def prepare_file(path: Path, environ: Mapping[str, str], host: str | None = None
 
 
 class App:
-    """One proxy in this process: made, started, stopped once.
+    """One proxy in this process: made, started, stopped once. Takes the state folder when it is made.
 
     Args:
+        prepared: the configuration file, valid by itself; live changes of earlier processes go over it.
+        file: where it was read, to be read again when it is edited; None if it came from elsewhere.
         host, port: from the command line; they go before the configuration's.
         events: where events go; logs and plugins read them.
+        logs: follow `log` when it changes.
+        wall_clock: seconds since 1970.
     Raises:
-        ConfigError: a plugin, credential or CA file cannot be used.
+        ConfigError: a plugin, credential or CA file cannot be used, or the state folder is held by another process
+            or cannot be written.
     """
 
     def __init__(
-        self, prepared: Prepared, *, host: str | None = None, port: int | None = None, events: Events | None = None
+        self,
+        prepared: Prepared,
+        *,
+        file: Path | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        events: Events | None = None,
+        logs: Logs | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        settings = prepared.loaded.settings
-        self.settings = settings
         self.events = events or Events()
         self.metrics = Registry()
         self.tasks = Tasks(self.events)
-        self.plugins = prepared.plugins
-        self._loaded = prepared.loaded
-        self._secrets = SecretStore()
-        self._host = host if host is not None else settings.server.host
-        self._port = port if port is not None else settings.server.port
+        self._redactor = prepared.redactor
+        self._environ = prepared.environ
+        self._file_path = file
+        self._given = host, port
+        self._logs = logs
+        self._wall_clock = wall_clock
+        self._asked_to_stop = asyncio.Event()
+        self.restarts = False
+        """Whether the process is to be started anew when this one has ended."""
+        self._state = StateFolder(Path(prepared.loaded.settings.state.dir))
+        try:
+            self._make_core(prepared)
+            self._make_server()
+        except BaseException:
+            self._state.close()
+            raise
+
+    def _make_core(self, prepared: Prepared) -> None:
+        """Make all that carries requests and owns the configuration."""
+        proposer = Proposer(prepared.environ, lambda document: config_models(plugins_of(document)), self._given[0])
+        corrupt: list[str] = []
+        history = History(self._state.path, corrupt.append)
+        restored, store = self._restore(prepared, history, proposer)
+        loaded = restored.standing.loaded
+        settings = self.settings = loaded.settings
+        """Those the process started with; what needs a restart is read from here."""
+        self._host = self._given[0] if self._given[0] is not None else settings.server.host
+        self._port = self._given[1] if self._given[1] is not None else settings.server.port
+        self._redactor.register(*secret_values(loaded))
         clock = time.monotonic
-        machinery = Machinery(clock, time.time, self.metrics, self.events, logger)
-        self.host = PluginHost(prepared.plugins, prepared.loaded.sections, machinery)
+        machinery = Machinery(clock, self._wall_clock, self.metrics, self.events, logger)
+        self.plugins = plugins_of(loaded.document)
+        self.host = PluginHost(self.plugins, loaded.sections, machinery)
         ingredients = Ingredients(
-            credential, lambda url, setting: proxy_for(url, setting, prepared.environ), self.metrics, clock
+            credential, lambda url, setting: proxy_for(url, setting, self._environ), self.metrics, clock
         )
-        generation = build(1, settings, self.host, ingredients)
         self.pipeline = Pipeline(
-            generation,
+            build(restored.standing.revision, settings, self.host, ingredients),
             metrics=self.metrics,
             events=self.events,
             tasks=self.tasks,
-            redactor=prepared.redactor,
+            redactor=self._redactor,
             clock=clock,
         )
+        self._vitals = Vitals(self.pipeline.totals, clock)
+        self.configuration = Configuration(
+            restored.standing,
+            history=history,
+            store=store,
+            proposer=proposer,
+            swapper=Swapper(self.pipeline, self.host, ingredients, self._make_ready),
+            vitals=self._vitals,
+            redactor=self._redactor,
+            events=self.events,
+            tasks=self.tasks,
+            wall_clock=self._wall_clock,
+        )
+        self.configuration.note_start(restored, corrupt)
+
+    def _make_server(self) -> None:
+        """Make what listens and answers."""
+        clock = time.monotonic
+        self.file = self._config_file()
         self.state = State(started_s=clock())
-        self._guard = Guard(settings)
-        status = Status(self.pipeline, self.state, clock=clock, show_config=self._show_config, is_admin=self._is_admin)
-        table = AdminTable([*status.routes(), *self.host.admin_routes()])
+        self._guard = Guard(self.settings)
+        self._core_routes = self._routes(clock)
         self._data = DataSide(self.pipeline, lambda: self._guard, clock)
-        front = Front(self._data, AdminSide(table, self.events), lambda: self._guard)
-        server = settings.server
+        self._admin = AdminSide(AdminTable([*self._core_routes, *self.host.admin_routes()]), self.events)
         self._server = ConnectionServer(
-            front,
-            header_timeout_s=lambda: server.header_timeout,
-            max_connections=lambda: server.max_connections,
-            keep_alive_s=server.keep_alive_timeout,
+            Front(self._data, self._admin, lambda: self._guard),
+            header_timeout_s=lambda: self._now.header_timeout,
+            max_connections=lambda: self._now.max_connections,
+            keep_alive_s=lambda: self._now.keep_alive_timeout,
             events=self.events,
         )
         self._listener: asyncio.Server | None = None
-        self._lock: IO[str] | None = None
+
+    def _restore(self, prepared: Prepared, history: History, proposer: Proposer) -> tuple[Restored, SecretStore]:
+        try:
+            newest, store = history.open()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            message = f"the revisions in state.dir {self._state.path} cannot be read: {reason}"
+            raise ConfigError(message, [Fault("state.dir", message)]) from error
+        now_s = self._wall_clock()
+        restored = restore(prepared.loaded, newest, store, proposer, number=history.next_number, now_s=now_s)
+        return restored, store
+
+    def _config_file(self) -> ConfigFile | None:
+        if self._file_path is None:
+            return None
+        return ConfigFile(
+            self._file_path,
+            self._environ,
+            self.configuration,
+            is_watched=lambda: self.pipeline.generation.settings.changes.watch_file,
+            events=self.events,
+        )
+
+    def _routes(self, clock: Callable[[], float]) -> list[AdminRoute]:
+        answers = Answers(self._issues, self.settings, lambda: self.url)
+        status = Status(self.pipeline, self.state, self.configuration, answers, clock=clock, is_admin=self._is_admin)
+        return [
+            *status.routes(),
+            *ConfigRoutes(self.configuration, answers, self._wall_clock).routes(),
+            *DeploymentRoutes(self.configuration, answers, lambda: self.file, self.restart).routes(),
+        ]
+
+    def _make_ready(self, loaded: Loaded, routes: Sequence[AdminRoute]) -> Callable[[], None]:
+        """Make the server's side ready for another revision; see `reload.swap`."""
+        guard = Guard(loaded.settings)
+        table = AdminTable([*self._core_routes, *routes])
+
+        def put_in_force() -> None:
+            self._guard = guard
+            self._admin.table = table
+            if self._logs is not None:
+                self._logs.follow(loaded.settings.log)
+
+        return put_in_force
+
+    @property
+    def _now(self) -> ServerSettings:
+        return self.pipeline.generation.settings.server
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take the state folder, start the plugins, listen.
+        """Start the plugins, listen.
 
         Raises:
-            ConfigError: the state folder is held by another process or cannot be written, the address cannot be
-                bound, or a plugin failed in `startup`.
+            ConfigError: the address cannot be bound, or a plugin failed in `startup`.
         """
-        self._lock = lock_state(Path(self.settings.state.dir))
         await self.host.start()
         loop = asyncio.get_running_loop()
         try:
@@ -141,6 +252,16 @@ class App:
             message = f"cannot listen on {self._host}:{self._port}: {reason.lower()}"
             raise ConfigError(message, [Fault("server.port", message)]) from error
         self.state.is_ready = True
+        self._vitals.start()
+        self.configuration.start()
+        if self.file is not None:
+            self.tasks.spawn(self.file.watch(), name="watch of the configuration file")
+        try:
+            self._state.publish(self.url)
+        except OSError as error:  # only the command line needs it, and takes --url
+            self.events.emit(
+                "WARN", "address_unwritten", f"the address cannot be written to {self._state.path}: {error}"
+            )
 
     @property
     def url(self) -> str:
@@ -176,25 +297,29 @@ class App:
             self._listener.close()
         self._server.close()
         await self._server.shutdown(0.5)
+        self.configuration.stop()
+        self._vitals.stop()
         await self.host.stop()
         await self.pipeline.generation.close()
         await self.tasks.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._state.close()
 
     async def serve(self) -> int:
-        """Run until SIGTERM or SIGINT, then drain; a second signal ends it at once. Returns the exit code."""
+        """Run until SIGTERM, SIGINT or `restart`, then drain; a second signal ends it at once. Returns the exit code.
+
+        SIGHUP reads the configuration file again.
+        """
         loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        hurried = asyncio.Event()
+        asked, hurried = self._asked_to_stop, asyncio.Event()
 
         def stop_asked() -> None:
             (hurried if asked.is_set() else asked).set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop_asked)
+        loop.add_signal_handler(signal.SIGHUP, self._read_file_again)
         await asked.wait()
-        limit_s = self.settings.server.drain_timeout
+        limit_s = self._now.drain_timeout
         self.events.emit("INFO", "draining", f"draining: {self.pipeline.in_flight} requests have {limit_s:g} s to end")
         draining = self.tasks.spawn(self.drain(limit_s), name="drain")
         hurrying = self.tasks.spawn(hurried.wait(), name="second signal")
@@ -205,36 +330,29 @@ class App:
         await self.stop()
         return 0 if is_clean else 1
 
+    def restart(self) -> None:
+        """Let running requests end, then end so that the process can be started anew."""
+        self.restarts = True
+        self._asked_to_stop.set()
+
+    def _read_file_again(self) -> None:
+        if self.file is not None:
+            self.tasks.spawn(self.file.apply_edit("SIGHUP"), name="SIGHUP")
+
     # -- for the admin side ------------------------------------------------------------------------------------------
 
-    def _show_config(self) -> JsonObject:
-        return export(self._loaded, self._secrets, revision=self.pipeline.generation.revision, time_s=time.time())
+    def _issues(self, loaded: Loaded) -> list[Issue]:
+        configuration = self.configuration
+        facts = Facts(
+            loaded=loaded,
+            running=self.settings,
+            base=configuration.standing.base,
+            file=self._file_path,
+            plugins=[plugin.name for plugin in self.plugins],
+            troubles=tuple(configuration.troubles.values()),
+        )
+        return [*find_issues(facts), *self.host.issues()]
 
     def _is_admin(self, request: AdminRequest) -> bool:
         fields = {name.encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()}
         return self._guard.is_admin(request.peer, fields)
-
-
-def lock_state(folder: Path) -> IO[str]:
-    """Make the state folder and hold it for this process until the file is closed.
-
-    Raises:
-        ConfigError: another process holds it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        message = f"state.dir {folder} cannot be used: {(error.strerror or str(error)).lower()}"
-        raise ConfigError(message, [Fault("state.dir", message)]) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        message = f"state.dir {folder} is held by another running proxy; give this one a folder of its own"
-        raise ConfigError(message, [Fault("state.dir", message)]) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock

@@ -47,6 +47,30 @@ class ConfigError(ProxyError):
         self.faults = tuple(faults)
 
 
+class RevisionMismatch(ProxyError):
+    """The configuration is not the one that `If-Match` names (RFC 9110, 13.1.1); `revision` is the one in force."""
+
+    status = 412
+    code = "revision_mismatch"
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+
+class StorageFailed(ProxyError):
+    """The state folder could not be written, so that nothing was changed."""
+
+    code = "storage_failed"
+
+
+class StorageFull(StorageFailed):
+    """The disk that holds the state folder is full (RFC 4918, 11.5), so that nothing was changed."""
+
+    status = 507
+    code = "storage_full"
+
+
 # -- the client's request --------------------------------------------------------------------------------------------
 
 
@@ -127,6 +151,13 @@ class BodyTooLarge(ClientError):
 
     status = 413
     code = "body_too_large"
+
+
+class UnsupportedMedia(ClientError):
+    """The body is not of a media type that this path takes (RFC 9110, 15.5.16)."""
+
+    status = 415
+    code = "unsupported_media_type"
 
 
 class TranslationUnsupported(ClientError):

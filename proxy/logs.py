@@ -44,6 +44,10 @@ class Writer:
         except (OSError, ValueError, AttributeError):
             self._descriptor = None
 
+    def is_json(self, settings: LogSettings) -> bool:
+        """Tell whether lines are to be JSON: by the settings, else unless somebody looks on."""
+        return settings.format == "json" or (settings.format == "auto" and not self._stream.isatty())
+
     def write(self, line: bytes) -> None:
         """Write one line, or count it as dropped: a full disk or a closed pipe is no reason to fail a request."""
         try:
@@ -90,6 +94,11 @@ class Logs:
         logging.root.handlers[:] = [_Intercept()]
         self._unsubscribe = events.subscribe(self.write_event)
         self._listen()
+
+    def follow(self, settings: LogSettings) -> None:
+        """Write as the settings say, from now on."""
+        self._format = json_line if self._writer.is_json(settings) else text_line
+        self.set_level(level_of(settings.level))
 
     def set_level(self, level: Level) -> None:
         """Change what is written, from now on. Calls below the level cost next to nothing."""
@@ -193,8 +202,9 @@ def setup(
         stream: where to write, by default the error output.
     """
     out = stream if stream is not None else sys.stderr
-    is_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
-    logs = Logs(Writer(out), redactor or Redactor(), level=level_of(settings.level), is_json=is_json)
+    writer = Writer(out)
+    is_json = writer.is_json(settings)
+    logs = Logs(writer, redactor or Redactor(), level=level_of(settings.level), is_json=is_json)
     logs.start(events)
     return logs
 

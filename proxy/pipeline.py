@@ -17,10 +17,11 @@ from proxy.errors import (
 from proxy.events import Events
 from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink, write_headers
 from proxy.host.dispatch import Dispatch
-from proxy.metrics import Distribution, Registry, Value
+from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
 from proxy.providers.base import RemoteProvider
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
+from proxy.reload.vitals import Totals
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 
@@ -34,6 +35,8 @@ MAX_KNOWN_SERIES: Final = 1000
 
 LocalAnswer = Callable[[Generation, Exchange], Reply | None]
 """Answers from the configuration what needs no provider."""
+
+NO_LATENCY: Final = (0,) * (len(LATENCY_BUCKETS_S) + 1)
 
 NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -72,9 +75,26 @@ class Pipeline:
         self._durations = metrics.histogram(
             "request_duration_seconds", "Time from a request's head to its last byte.", ("route",)
         )
+        self._failures = metrics.counter(
+            "request_failures_total", "Requests that ended in a 5xx status or a broken response."
+        ).series()
         self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
         metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
         metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
+
+    def use(self, generation: Generation) -> None:
+        """Put a generation in force for every exchange that begins from now on."""
+        earlier, self.generation = self.generation, generation
+        settings = generation.settings
+        self.slots.resize(settings.max_concurrency, settings.max_queue, settings.queue_timeout)
+        generation.take_over(earlier)
+
+    def totals(self) -> Totals:
+        """Sum up all requests since the start."""
+        series = [one for _, one in self._durations.items()]
+        latency = map(sum, zip(*(one.counts for one in series), strict=True)) if series else NO_LATENCY
+        requests = sum(value.value for _, value in self._requests.items())
+        return Totals(requests, self._failures.value, tuple(latency))
 
     async def run(self, exchange: Exchange, sink: Sink, local: LocalAnswer | None = None) -> None:
         """See an exchange through to its end; errors are told to the client through the sink.
@@ -307,6 +327,9 @@ class Pipeline:
                 self._series[key] = series
         series[0].value += 1
         series[1].observe(duration_s)
+        error = exchange.error
+        if status >= 500 or (error is not None and error.status >= 500):
+            self._failures.value += 1
         if exchange.provider is not None and exchange.usage is not None:
             stats = generation.endpoints[exchange.provider].stats
             model = exchange.attempts[-1].model

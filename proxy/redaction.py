@@ -12,6 +12,8 @@ MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 8
 """Shorter values are not looked for: they would take ordinary words out of every line."""
 MAX_DEPTH: Final = 8
+MAX_SECRETS: Final = 500
+"""Each costs a search in every line that is logged."""
 
 # Every pattern is linear in the text: no two repeated parts that could match the same characters stand side by side.
 _SHAPES: Final = (
@@ -67,17 +69,25 @@ class Redactor:
     """Knows the secrets of this process and takes them, and what looks like others, out of what is shown."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known: set[str] = set()
+        self._known: dict[str, set[str]] = {}
         self._forms: tuple[str, ...] = ()
         self.register(*secrets)
 
     def register(self, *secrets: str) -> None:
-        """Know more secrets from now on. Earlier ones stay known: a key that was rotated is still in somebody's log."""
-        new = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH} - self._known
-        if new:
-            self._known |= new
-            forms = {form for secret in self._known for form in forms_of(secret)}
+        """Know more secrets from now on. Earlier ones stay known: a key that was rotated is still in somebody's log.
+
+        Bounds: of more than `MAX_SECRETS` the ones registered longest ago are forgotten.
+        """
+        known = dict(self._known)
+        for secret in secrets:
+            if len(secret) >= MIN_SECRET_LENGTH:
+                known[secret] = known.pop(secret) if secret in known else forms_of(secret)
+        for secret in list(known)[:-MAX_SECRETS]:
+            del known[secret]
+        if known.keys() != self._known.keys():
+            forms = set().union(*known.values())
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        self._known = known
 
     def text(self, text: str) -> str:
         """Give a text without secrets; takes time linear in its length."""

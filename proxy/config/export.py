@@ -13,19 +13,23 @@ from proxy.config.secrets import SecretStore, redact
 MARKER = "$export"
 
 
-def export(loaded: Loaded, secrets: SecretStore, *, revision: int, time_s: float) -> dict[str, Any]:  # Any: JSON
-    """Show a configuration so that the same document, sent back, has the same effect.
+def mark(shown: Mapping[str, Any], *, revision: int, time_s: float) -> dict[str, Any]:  # Any: JSON
+    """Mark a whole document as one, so that the same document, sent back, has the same effect.
 
     Args:
+        shown: with defaults filled in and ids where secrets stand.
         revision: the number of this configuration.
         time_s: when it is shown, seconds since 1970.
     Returns:
-        Values as the operator wrote them, references included; defaults where nothing was written; and the marker
-        `{"$export": {"revision": int, "time": RFC 3339 str, "sections": [str, ...]}}` that tells a whole document.
+        The document with `{"$export": {"revision": int, "time": RFC 3339 str, "sections": [str, ...]}}` before it.
     """
-    document = redact(effective(loaded), loaded.shape, secrets)
     time = datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {MARKER: {"revision": revision, "time": time, "sections": list(document)}, **document}
+    return {MARKER: {"revision": revision, "time": time, "sections": list(shown)}, **shown}
+
+
+def show(loaded: Loaded, store: SecretStore) -> dict[str, Any]:  # Any: JSON
+    """Show a configuration: as the operator wrote it, references included, defaults filled in, no secrets."""
+    return redact(effective(loaded), loaded.shape, store)
 
 
 def effective(loaded: Loaded) -> dict[str, Any]:  # Any: JSON
@@ -70,3 +74,10 @@ def _default(value: object, field: FieldInfo | None) -> object:
     if isinstance(value, SecretStr):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def filled(field: FieldInfo) -> Any:  # Any: JSON
+    """Write the default of a setting as it is shown where nothing was written; None where there is none to show."""
+    if field.is_required():
+        return None
+    return _value(field.get_default(call_default_factory=True), None, field)

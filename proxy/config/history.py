@@ -49,6 +49,10 @@ class History:
         """The number for the next revision: above all that were ever used."""
         return self._highest + 1
 
+    def skip(self) -> None:
+        """Use up a number for a revision that could not be written, so that no other one gets it."""
+        self._highest += 1
+
     def numbers(self) -> list[int]:
         """List the revisions there are, oldest first."""
         return self._revisions.numbers()

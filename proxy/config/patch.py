@@ -94,3 +94,24 @@ def give_way(overlay: Mapping[str, Any], edit: Mapping[str, Any]) -> Json:
         elif isinstance(value, Mapping) and isinstance(edit[key], Mapping) and (inner := give_way(value, edit[key])):
             left[key] = inner
     return left
+
+
+def inverse(patch: Mapping[str, Any], document: Mapping[str, Any]) -> Json:
+    """Make the merge patch that takes a merge patch back: where that one writes, it writes what a document has."""
+    back: Json = {}
+    for key, value in patch.items():
+        before = document.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            back[key] = inverse(value, before)
+        else:
+            back[key] = before
+    return back
+
+
+def leaves(patch: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath]:
+    """List the places that a merge patch writes."""
+    for key, value in patch.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 from aiohttp import web
 
-from proxy.errors import ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError
+from proxy.errors import ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError, UnsupportedMedia
 from proxy.events import Events
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.server.answers import SERVER, problem
@@ -17,6 +17,38 @@ from proxy.server.guard import Guard
 
 MAX_ADMIN_BODY_BYTES: Final = 1 << 20
 BODY_IDLE_S: Final = 10.0
+
+
+TAIL: Final = "__tail"
+
+JSON_TYPES: Final = frozenset({"", "application/json", "text/json"})
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+"""What curl -d says of any body."""
+BROWSER_HEADERS: Final = (b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+
+
+def _group(part: str) -> str:
+    """Make the part of a pattern for `name` or `name...`."""
+    name = part.removesuffix("...")
+    return f"(?P<{name}>[^/]+)" if name == part else f"(?P<{name}{TAIL}>.+)"
+
+
+def _part(name: str, value: str) -> str:
+    return value if name.endswith(TAIL) else unquote(value)
+
+
+def check_media_type(fields: Mapping[bytes, bytes]) -> None:
+    """Take JSON, under whatever name, and what curl -d sends; a form that a browser sends is none of ours.
+
+    Raises:
+        UnsupportedMedia: another type.
+    """
+    kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    if kind in JSON_TYPES or (kind.startswith("application/") and kind.endswith("+json")):
+        return
+    if kind == FORM_TYPE and not any(name in fields for name in BROWSER_HEADERS):
+        return
+    raise UnsupportedMedia(f"the body is {kind[:100]!a}; this path takes application/json")
 
 
 class AdminTable:
@@ -41,18 +73,22 @@ class AdminTable:
         if "{" not in path:
             return self._exact.setdefault(path, {})
         if path not in self._patterns:
-            parts = re.split(r"\{(\w+)\}", path)
-            pattern = "".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts))
+            parts = re.split(r"\{(\w+(?:\.\.\.)?)\}", path)
+            pattern = "".join(re.escape(part) if i % 2 == 0 else _group(part) for i, part in enumerate(parts))
             self._patterns[path] = re.compile(pattern), {}
         return self._patterns[path][1]
 
     def find(self, path: str) -> tuple[dict[str, AdminRoute], dict[str, str]] | None:
-        """Find the routes of a path by method, and what its `{name}` parts stand for; None if there are none."""
+        """Find the routes of a path by method, and what its `{name}` parts stand for; None if there are none.
+
+        What `{name...}` stands for may hold slashes, and is left as it is on the wire.
+        """
         if (methods := self._exact.get(path)) is not None:
             return methods, {}
         for pattern, methods in self._patterns.values():
             if (found := pattern.fullmatch(path)) is not None:
-                return methods, {name: unquote(value) for name, value in found.groupdict().items()}
+                params = found.groupdict()
+                return methods, {name.removesuffix(TAIL): _part(name, value) for name, value in params.items()}
         return None
 
 
@@ -98,6 +134,7 @@ class AdminSide:
             admit(request, dict(fields), MAX_ADMIN_BODY_BYTES)
             raw = await collect(request.content, MAX_ADMIN_BODY_BYTES, BODY_IDLE_S)
             if raw.strip():
+                check_media_type(fields)
                 try:
                     body = orjson.loads(raw)
                 except orjson.JSONDecodeError as error:

@@ -1,11 +1,12 @@
 """The only place that turns an error into a response."""
 
+import math
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from proxy.errors import ConfigError, MethodNotAllowed, ProxyError, Unauthorized
+from proxy.errors import ConfigError, MethodNotAllowed, ProxyError, RevisionMismatch, Unauthorized
 
 PROBLEM: Final = "application/problem+json"
 
@@ -17,7 +18,7 @@ SERVER: Final = {"Server": "switchyard"}
 def problem_body(error: ProxyError, request_id: str | None = None) -> bytes:
     """Write an error as the admin side tells it.
 
-    Source: RFC 9457 (problem details); members `code`, `request_id` and `errors` are ours.
+    Source: RFC 9457 (problem details); members `code`, `request_id`, `revision` and `errors` are ours.
     """
     document: dict[str, object] = {
         "type": "about:blank",
@@ -28,6 +29,8 @@ def problem_body(error: ProxyError, request_id: str | None = None) -> bytes:
     }
     if request_id is not None:
         document["request_id"] = request_id
+    if isinstance(error, RevisionMismatch):
+        document["revision"] = error.revision
     if isinstance(error, ConfigError) and error.faults:
         document["errors"] = [
             {"path": fault.path, "message": fault.message, "got": fault.got} for fault in error.faults
@@ -40,6 +43,10 @@ def problem(error: ProxyError) -> web.Response:
     headers = dict(SERVER)
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allow)
+    if isinstance(error, RevisionMismatch):
+        headers["ETag"] = f'"{error.revision}"'
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(body=problem_body(error), status=error.status, content_type=PROBLEM, headers=headers)

@@ -142,7 +142,7 @@ class ConnectionServer(web.Server):
         *,
         header_timeout_s: Callable[[], float],
         max_connections: Callable[[], int],
-        keep_alive_s: float,
+        keep_alive_s: Callable[[], float],
         events: Events,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
@@ -165,7 +165,7 @@ class ConnectionServer(web.Server):
             self,
             self._waiting,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=self._keep_alive_s,
+            keepalive_timeout=self._keep_alive_s(),
             lingering_time=0,
             auto_decompress=False,
             access_log=None,

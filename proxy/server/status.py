@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from proxy import __version__
+from proxy.config.document import dotted
+from proxy.config.patch import leaves
 from proxy.exchange import JsonObject
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
+from proxy.reload.configuration import Configuration
+from proxy.server.orders import Answers, ends
 from proxy.values import format_duration, format_size
 
 CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -59,7 +63,6 @@ class Status:
     """Answers the core's own admin routes.
 
     Args:
-        show_config: the configuration with secrets removed, for `GET /config`.
         is_admin: whether a call may see everything.
     """
 
@@ -67,15 +70,17 @@ class Status:
         self,
         pipeline: Pipeline,
         state: State,
+        configuration: Configuration,
+        answers: Answers,
         *,
         clock: Callable[[], float],
-        show_config: Callable[[], JsonObject],
         is_admin: Callable[[AdminRequest], bool],
     ) -> None:
         self._pipeline = pipeline
         self._state = state
         self._clock = clock
-        self._show_config = show_config
+        self._configuration = configuration
+        self._answers = answers
         self._is_admin = is_admin
 
     def routes(self) -> list[AdminRoute]:
@@ -84,14 +89,14 @@ class Status:
             AdminRoute("GET", "/health", self._health, "Whether it is well; cheap, for watching.", "public"),
             AdminRoute("GET", "/livez", self._livez, "The process is alive; checks nothing else.", "public"),
             AdminRoute("GET", "/readyz", self._readyz, "It takes requests; 503 while starting or draining.", "public"),
-            AdminRoute("GET", "/config", self._config, "The configuration in force, secrets removed."),
             AdminRoute("GET", "/providers/status", self._providers, "Each provider as real traffic finds it."),
         ]
 
     def problems(self) -> list[str]:
         """List what an operator should look at, in words that name the setting or call that mends it."""
         generation = self._pipeline.generation
-        found = [
+        found = [f"{issue.message}; see /config/issues" for issue in self._configuration.troubles.values()]
+        found += [
             f"plugin {name} is switched off; POST /plugins/{name}/enable switches it on"
             for name in generation.host.switched_off
         ]
@@ -122,13 +127,19 @@ class Status:
         }
         if self._is_admin(request):
             _, limited_by = memory_limit()
+            standing = self._configuration.standing
             body |= {
                 "memoryPercent": self._memory_percent(),
                 "memoryLimitedBy": limited_by,
                 "requestsInFlight": self._pipeline.in_flight,
                 "requestsQueued": self._pipeline.slots.waiting,
                 "maxConcurrency": self._pipeline.slots.limit,
-                "revision": self._pipeline.generation.revision,
+                "revision": standing.revision,
+                "expiring": [
+                    {"revision": one.number, **ends([one]), "reverts": [dotted(each) for each in leaves(one.inverse)]}
+                    for one in standing.pending
+                ],
+                "restartNeeded": self._answers.restart_needed(standing.loaded),
                 "isDraining": self._state.is_draining,
                 "problems": problems,
             }
@@ -141,10 +152,6 @@ class Status:
         if self._is_unhealthy():
             return AdminReply({"status": "draining" if self._state.is_draining else "not ready"}, status=503)
         return AdminReply({"status": "ready"})
-
-    async def _config(self, request: AdminRequest) -> AdminReply:
-        revision = self._pipeline.generation.revision
-        return AdminReply(self._show_config(), headers=(("ETag", f'"{revision}"'),))
 
     async def _providers(self, request: AdminRequest) -> AdminReply:
         endpoints, now_s = self._pipeline.generation.endpoints, self._clock()

@@ -1,7 +1,8 @@
 """The proxy in the test's own process and event loop, on a real socket, with its configuration as keyword arguments."""
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,7 @@ import orjson
 from pydantic.alias_generators import to_camel
 
 from proxy.app import App, prepare
-from proxy.config.loader import document_of
+from proxy.config.loader import document_of, read
 from proxy.events import Events
 from proxy.exchange import JsonObject
 from proxy.testing.fake_provider import FakeProvider
@@ -40,11 +41,23 @@ class ProxyHarness:
     Args:
         upstream: where all models go unless `start` is given `providers`; without it there is only echo.
         environ: what `${NAME}` in the configuration sees.
+        has_file: the configuration is written to a file, which is watched.
+        wall_clock: seconds since 1970.
     """
 
-    def __init__(self, upstream: FakeProvider | None = None, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        upstream: FakeProvider | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        has_file: bool = False,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._upstream = upstream
         self._environ = dict(environ or {})
+        self._has_file = has_file
+        self._wall_clock = wall_clock
+        self._config: JsonObject = {}
         self._folder = tempfile.TemporaryDirectory(prefix="switchyard-test-")
         self._app: App | None = None
         self.events = Events()
@@ -69,27 +82,60 @@ class ProxyHarness:
         return self.app.url
 
     async def start(self, **sections: Any) -> None:  # Any: the configuration, of whatever shape
-        """Start it on a free port.
+        """Start it on a free port; a second time, after `stop`, with the state it left.
 
         Args:
             sections: top-level keys, as `cache={"enabled": True}`, `max_concurrency=3`; inner keys in camelCase.
         Raises:
             ConfigError: the configuration is not valid.
         """
+        self.write(**sections)
+        await self.restart()
+
+    def write(self, **sections: Any) -> None:  # Any: as in `start`
+        """Set the configuration for the next start; with a file, write it in one step, as an editor does."""
         config: JsonObject = {to_camel(key): value for key, value in sections.items()}
-        config["state"] = {"dir": str(Path(self._folder.name) / "state"), **config.get("state", {})}
+        config["state"] = {"dir": str(self.state_path), **config.get("state", {})}
         if self._upstream is not None:
             config.setdefault("providers", {"fake": self._upstream.provider()})
-        document = document_of(config, self._environ, source="test")
-        app = App(prepare(document, self._environ), port=0, events=self.events)
+        self._config = config
+        if self._has_file:
+            draft = self.config_path.with_suffix(".new")
+            draft.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))  # JSON is YAML
+            draft.rename(self.config_path)
+
+    async def restart(self) -> None:
+        """Stop it if it runs, and start it anew."""
+        await self.stop()
+        if self._has_file:
+            document = read(self.config_path, self._environ)
+        else:
+            document = document_of(self._config, self._environ, source="test")
+        file = self.config_path if self._has_file else None
+        prepared = prepare(document, self._environ)
+        app = App(prepared, file=file, port=0, events=self.events, wall_clock=self._wall_clock)
         await app.start()
         self._app = app
 
-    async def close(self) -> None:
-        """Stop it and remove its state."""
+    @property
+    def config_path(self) -> Path:
+        """Where the configuration file is, if there is one."""
+        return Path(self._folder.name) / "proxy.yaml"
+
+    @property
+    def state_path(self) -> Path:
+        """The state folder."""
+        return Path(self._folder.name) / "state"
+
+    async def stop(self) -> None:
+        """Stop it; its state stays."""
         app, self._app = self._app, None
         if app is not None:
             await app.stop()
+
+    async def close(self) -> None:
+        """Stop it and remove its state."""
+        await self.stop()
         self._folder.cleanup()
 
     async def request(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.redaction import MASK, Redactor, forms_of, is_secret_name
+from proxy.redaction import MASK, MAX_SECRETS, Redactor, forms_of, is_secret_name
 
 CANARY = "canary/4f9a+77e1=?"
 
@@ -167,3 +167,14 @@ def test_a_megabyte_takes_less_than_a_second(unit: str) -> None:
     duration_s = time.perf_counter() - start
 
     assert duration_s < 1
+
+
+def test_secrets_beyond_the_limit_are_forgotten_the_longest_known_first() -> None:
+    redactor = Redactor(["in-use-since-the-start"])
+    redactor.register(*(f"rotated-{number:06}" for number in range(MAX_SECRETS - 1)))
+    redactor.register("in-use-since-the-start", "newest-of-all")
+
+    shown = redactor.text("in-use-since-the-start newest-of-all rotated-000000")
+
+    assert shown == f"{MASK} {MASK} rotated-000000"
+    assert len(redactor._known) == MAX_SECRETS

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from proxy.config.export import export
+from proxy.config.export import mark, show
 from proxy.config.loader import Loaded, document_of, validate
 from proxy.config.models import Settings
 from proxy.config.secrets import SecretStore
@@ -30,7 +30,7 @@ def load(raw: dict[str, object]) -> Loaded:
 
 
 def test_marker_names_revision_time_and_sections() -> None:
-    shown = export(load({}), SecretStore(), revision=7, time_s=86400.5)
+    shown = mark(show(load({}), SecretStore()), revision=7, time_s=86400.5)
 
     assert shown["$export"]["revision"] == 7
     assert shown["$export"]["time"] == "1970-01-02T00:00:00Z"
@@ -39,7 +39,7 @@ def test_marker_names_revision_time_and_sections() -> None:
 
 
 def test_written_values_stay_as_written_and_defaults_are_filled_in() -> None:
-    shown = export(load(RAW), SecretStore(), revision=1, time_s=0)
+    shown = mark(show(load(RAW), SecretStore()), revision=1, time_s=0)
 
     assert shown["server"]["port"] == "${PORT:-8080}"
     assert shown["server"]["host"] == "127.0.0.1"
@@ -50,14 +50,14 @@ def test_written_values_stay_as_written_and_defaults_are_filled_in() -> None:
 
 
 def test_off_is_none_and_null_is_never_shown() -> None:
-    shown = export(load(RAW), SecretStore(), revision=1, time_s=0)
+    shown = mark(show(load(RAW), SecretStore()), revision=1, time_s=0)
 
     assert shown["providers"]["b"]["timeouts"]["total"] == "none"
     assert "None" not in repr(shown)
 
 
 def test_default_provider_is_shown_when_none_is_written() -> None:
-    shown = export(load({}), SecretStore(), revision=1, time_s=0)
+    shown = mark(show(load({}), SecretStore()), revision=1, time_s=0)
 
     assert shown["providers"]["echo"]["type"] == "echo"
     assert shown["providers"]["echo"]["models"] == ["*"]
@@ -66,17 +66,17 @@ def test_default_provider_is_shown_when_none_is_written() -> None:
 def test_shown_document_sent_back_means_the_same() -> None:
     for raw in ({}, RAW):
         before = load(raw)
-        shown = export(before, SecretStore(), revision=1, time_s=0)
+        shown = mark(show(before, SecretStore()), revision=1, time_s=0)
         del shown["$export"]
         after = load(shown)
 
         assert after.settings == before.settings
         assert after.sections == before.sections
-        assert export(after, SecretStore(), revision=1, time_s=0).keys() == {"$export", *shown}
+        assert mark(show(after, SecretStore()), revision=1, time_s=0).keys() == {"$export", *shown}
 
 
 def test_default_settings_survive_the_way_through_the_document() -> None:
-    shown = export(load({}), SecretStore(), revision=1, time_s=0)
+    shown = mark(show(load({}), SecretStore()), revision=1, time_s=0)
     del shown["$export"]
 
     assert load(shown).settings == Settings()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
-from proxy.config.export import export
+from proxy.config.export import mark, show
 from proxy.config.loader import Loaded, document_of, validate
 from proxy.config.secrets import SecretStore, redact, secret_values, tells_nothing
 from proxy.config.shape import Shape
@@ -60,7 +60,7 @@ PLACES = [
 
 @pytest.mark.parametrize("raw", PLACES, ids=str)
 def test_no_form_of_a_secret_is_shown(raw: dict[str, object]) -> None:
-    shown = orjson.dumps(export(loaded(raw), SecretStore(), revision=1, time_s=0)).decode()
+    shown = orjson.dumps(mark(show(loaded(raw), SecretStore()), revision=1, time_s=0)).decode()
 
     for form in (CANARY, CANARY[-8:], quote(CANARY), base64.b64encode(CANARY.encode()).decode()[:-4]):
         assert form not in shown
@@ -79,7 +79,7 @@ def test_secrets_are_known_for_redaction(raw: dict[str, object]) -> None:
 def test_reference_is_shown_as_it_was_written() -> None:
     raw = provider(apiKey="${KEY}", headers={"Authorization": "Bearer ${KEY}", "x-token": "${NO:-}"})
 
-    shown = export(loaded(raw), SecretStore(), revision=1, time_s=0)["providers"]["a"]
+    shown = mark(show(loaded(raw), SecretStore()), revision=1, time_s=0)["providers"]["a"]
 
     assert shown["apiKey"] == "${KEY}"
     assert shown["headers"] == {"Authorization": "Bearer ${KEY}", "x-token": "${NO:-}"}

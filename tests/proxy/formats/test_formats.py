@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import errors
-from proxy.errors import MethodNotAllowed, Overloaded, ProxyError, Refused, Unauthorized
+from proxy.errors import MethodNotAllowed, Overloaded, ProxyError, Refused, RevisionMismatch, Unauthorized
 from proxy.formats.neutral import ChatRequest, Message
 from proxy.formats.registry import FORMATS
 from tests.proxy.formats.streams import STREAMS
@@ -28,8 +28,8 @@ CLIENT_PATHS = """
 def every_error() -> list[ProxyError]:
     classes = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, ProxyError)]
     made: list[ProxyError] = [Refused("no \ud800", code="spent", status=status) for status in (403, 418, 429, 503)]
-    made += [error("why") for error in classes if error not in (Refused, MethodNotAllowed)]
-    return [*made, MethodNotAllowed("why", ("GET",))]
+    made += [error("why") for error in classes if error not in (Refused, MethodNotAllowed, RevisionMismatch)]
+    return [*made, MethodNotAllowed("why", ("GET",)), RevisionMismatch("why", 7)]
 
 
 def test_every_client_path_of_the_design_is_an_operation() -> None:

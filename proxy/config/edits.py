@@ -1,0 +1,144 @@
+"""What an operator can ask to be done to a document: merge, replace, delete, or a JSON Patch; pure."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from jsonpatch import JsonPatch, JsonPatchException
+from jsonpointer import JsonPointerException
+
+from proxy.config.document import MAX_DEPTH, MAX_VALUES, dotted
+from proxy.config.faults import nearest
+from proxy.config.patch import Json, merge
+from proxy.errors import ConfigError, Fault, MalformedBody, UnknownPath
+
+Edit = Callable[[Json], Json]
+"""Makes the document that is wanted of the one that is shown; changes neither."""
+
+Keys = tuple[str, ...]
+
+MAX_OPERATIONS: Final = 1000
+
+
+def place(document: Json, path: Keys) -> Any:  # Any: JSON
+    """Give what stands at a path. Raises UnknownPath if nothing does, with the nearest key."""
+    found: Any = document
+    for depth, key in enumerate(path):
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+            continue
+        if not isinstance(found, dict) or key not in found:
+            near = nearest(key, found) if isinstance(found, dict) else None
+            hint = f" (did you mean {near}?)" if near else ""
+            raise UnknownPath(f"there is no {dotted(path[: depth + 1])} in the configuration{hint}")
+        found = found[key]
+    return found
+
+
+def merging(path: Keys, patch: object) -> Edit:
+    """Merge a patch (RFC 7396) at a path; null deletes what is there. Raises MalformedBody for no patch."""
+    if not path and not isinstance(patch, dict):
+        raise MalformedBody("a merge patch of the whole configuration is a JSON object")
+    check_size(patch)
+    whole: Any = patch
+    for key in reversed(path):
+        whole = {key: whole}
+    return lambda document: merge(document, whole)
+
+
+def replacing(path: Keys, value: object) -> Edit:
+    """Put a value in the place of what is at a path; keys that are null count as not written. Raises MalformedBody."""
+    if not path and not isinstance(value, dict):
+        raise MalformedBody("a whole configuration is a JSON object")
+    check_size(value)
+    if value is None:
+        return merging(path, None)
+    bare = merge({}, value)
+    return lambda document: _with(document, path, bare)
+
+
+def deleting(path: Keys) -> Edit:
+    """Take away what is at a path, so that its default counts; the edit raises UnknownPath if nothing is there."""
+
+    def delete(document: Json) -> Json:
+        place(document, path)
+        return merging(path, None)(document)
+
+    return delete
+
+
+def patching(path: Keys, operations: object) -> Edit:
+    """Apply a JSON Patch to what is at a path, all of it or nothing.
+
+    Raises:
+        MalformedBody: it is none.
+    Source:
+        RFC 6902.
+    """
+    if not isinstance(operations, list) or not all(isinstance(one, dict) for one in operations):
+        raise MalformedBody("a JSON Patch is a list of operations (RFC 6902)")
+    if len(operations) > MAX_OPERATIONS:
+        raise MalformedBody(f"a JSON Patch has {MAX_OPERATIONS} operations at most, this one has {len(operations)}")
+    check_size(operations)
+
+    def apply(document: Json) -> Json:
+        found = place(document, path)
+        for position, operation in enumerate(operations):
+            found = _operate(found, operation, position)
+        if not path and not isinstance(found, dict):
+            raise MalformedBody("the JSON Patch leaves no JSON object")
+        return _with(document, path, merge({}, found))
+
+    return apply
+
+
+def _operate(document: object, operation: dict[str, Any], position: int) -> object:  # Any: JSON
+    try:
+        found: object = JsonPatch([operation]).apply(document)
+    except (JsonPatchException, JsonPointerException, TypeError, KeyError, ValueError) as error:
+        where = str(operation.get("path", ""))
+        message = f"operation {position} ({operation.get('op')!s:.20} {where:.80}) cannot be applied: {_words(error)}"
+        raise ConfigError(message, [Fault(_dotted_pointer(where), message)]) from None
+    if operation.get("op") == "copy":  # each may double the document
+        check_size(found)
+    return found
+
+
+def _words(error: Exception) -> str:
+    """The library's text repeats values, which may be long; its first line names the place."""
+    return str(error).partition("\n")[0][:120] or type(error).__name__
+
+
+def _dotted_pointer(pointer: str) -> str:
+    return dotted(tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]))
+
+
+def _with(document: Json, path: Keys, value: Any) -> Json:  # Any: JSON
+    """Copy a document with a value at a path; mappings on the way are made where they are missing."""
+    if not path:
+        whole: Json = value
+        return whole
+    below = document.get(path[0])
+    inner = _with(below if isinstance(below, dict) else {}, path[1:], value) if path[1:] else value
+    return {**document, path[0]: inner}
+
+
+def check_size(value: object) -> None:
+    """Refuse what no document can be. Raises MalformedBody.
+
+    Bounds: `MAX_DEPTH` levels and `MAX_VALUES` values, as in a file.
+    """
+    left, level = MAX_VALUES, 0
+    values: Sequence[object] = [value]
+    while values:
+        if level > MAX_DEPTH:
+            raise MalformedBody(f"the configuration is nested more than {MAX_DEPTH} levels deep")
+        left -= len(values)
+        if left < 0:
+            raise MalformedBody(f"the configuration has more than {MAX_VALUES:,} values")
+        values = [
+            inner
+            for each in values
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        level += 1

@@ -1,0 +1,161 @@
+"""What a change would lead to: the whole new document, validated, and how it differs; nothing is in force yet."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.config.document import dotted, error_of
+from proxy.config.edits import Edit
+from proxy.config.export import effective, show
+from proxy.config.loader import Document, Loaded, document_of, plugin_names, validate
+from proxy.config.patch import Json, changes, difference, give_way, is_same, merge
+from proxy.config.permission import trespasses
+from proxy.config.secrets import SecretStore, reveal
+from proxy.config.standing import Standing
+from proxy.errors import ConfigError, Fault
+from proxy.plugin import PluginConfig
+
+Models = Callable[[Document], Mapping[str, type[PluginConfig]]]
+"""Gives the config models of the plugins that a document names; raises ConfigError for one that cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A configuration that could come into force.
+
+    Args:
+        diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
+    """
+
+    base: Json
+    loaded: Loaded
+    shown: Json
+    diff: tuple[Json, ...]
+
+    def is_same_as(self, standing: Standing) -> bool:
+        """Tell whether nothing at all would change."""
+        return is_same(self.loaded.document.raw, standing.document) and is_same(self.base, standing.base)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposer:
+    """Makes proposals; reads only, so that it may run in a thread.
+
+    Args:
+        models: of the plugins a document names.
+        host: the address given on the command line, which goes before `server.host`.
+    """
+
+    environ: Mapping[str, str]
+    models: Models
+    host: str | None = None
+
+    def edit(self, standing: Standing, store: SecretStore, edit: Edit, *, is_trusted: bool) -> Proposal:
+        """Propose what an edit of the shown document makes of it.
+
+        Args:
+            is_trusted: see `permission`.
+        Raises:
+            ConfigError: with every fault of the result.
+            UnknownPath, MalformedBody: as the edit does.
+        """
+        wanted = _with_state(self._revealed(edit(standing.shown), store), standing.document)
+        document = document_of(wanted, self.environ, source="the change")
+        if faults := trespasses(standing, document, plugin_names(document), is_trusted=is_trusted):
+            raise error_of("the change", faults)
+        loaded = self.validated(wanted, "the change")
+        return self._proposal(standing, standing.base, self._lean(standing, loaded), store)
+
+    def shown(self, document: Json, store: SecretStore) -> Json:
+        """Show a document of a revision with the defaults of today; as it was written if it is no longer valid."""
+        try:
+            return show(self.validated(self._revealed(document, store), "the revision"), store)
+        except ConfigError:
+            return document
+
+    def whole(self, standing: Standing, store: SecretStore, document: Json) -> Proposal:
+        """Propose a whole document as it was once in force, ids where secrets stand. Raises ConfigError."""
+        loaded = self.validated(self._revealed(document, store), "the revision")
+        return self._proposal(standing, standing.base, loaded, store)
+
+    def patch(self, standing: Standing, store: SecretStore, patch: Json) -> Proposal:
+        """Propose a merge patch of the document as written, with its secrets. Raises ConfigError."""
+        loaded = self.validated(merge(standing.document, patch), "the change that is taken back")
+        return self._proposal(standing, standing.base, loaded, store)
+
+    def file(self, standing: Standing, store: SecretStore, file: Document) -> Proposal:
+        """Propose an edited file with the live changes that it leaves alone.
+
+        Raises:
+            ConfigError: the file is not valid by itself, or not with the live changes over it.
+        """
+        loaded = validate(file, self.models(file), host=self.host)
+        document = over_file(standing.base, standing.document, file.raw)
+        if not is_same(document, file.raw):
+            loaded = self.validated(document, f"{file.source} with the live changes over it")
+        return self._proposal(standing, file.raw, loaded, store)
+
+    def validated(self, raw: Json, source: str) -> Loaded:
+        """Validate a whole document. Raises ConfigError."""
+        document = document_of(raw, self.environ, source=source)
+        return validate(document, self.models(document), host=self.host)
+
+    def _lean(self, standing: Standing, wanted: Loaded) -> Loaded:
+        """Find the document that has the wanted effect and says no more than the one in force where nothing changed.
+
+        What is edited is the document with defaults filled in; were all of them written down, they would count as
+        changed, and hide later edits of the file.
+        """
+        target = wanted.document.raw
+        lean = merge(standing.document, difference(effective(standing.loaded), target))
+        if is_same(lean, target):
+            return wanted
+        loaded = self.validated(lean, wanted.document.source)
+        if (loaded.settings, loaded.sections) == (wanted.settings, wanted.sections):
+            return loaded
+        # Below a key whose default is a mapping (providers), writing a part replaces the whole: write the whole.
+        lean_shown, wanted_shown = effective(loaded), effective(wanted)
+        differing = {key for key in wanted_shown if not is_same(lean_shown.get(key), wanted_shown[key])}
+        return self.validated(
+            {**lean, **{key: target[key] for key in differing if key in target}}, wanted.document.source
+        )
+
+    @staticmethod
+    def _revealed(document: Json, store: SecretStore) -> Json:
+        unknown: list[tuple[tuple[str | int, ...], str]] = []
+        revealed: Json = reveal(document, store, unknown)
+        if unknown:
+            faults = [
+                Fault(dotted(path), f"there is no secret {secret_id[:40]!a}; write the secret itself or ${{NAME}}")
+                for path, secret_id in unknown
+            ]
+            raise ConfigError("; ".join(f"{fault.path}: {fault.message}" for fault in faults), faults)
+        return revealed
+
+    @staticmethod
+    def _proposal(standing: Standing, base: Json, loaded: Loaded, store: SecretStore) -> Proposal:
+        shown = show(loaded, store)
+        return Proposal(base, loaded, shown, diff_of(standing.shown, shown))
+
+
+def _with_state(wanted: Json, document: Json) -> Json:
+    """Keep the state folder in a document that does not name one: live changes are kept there."""
+    state, before = wanted.get("state", {}), document.get("state", {})
+    if not isinstance(state, dict) or "dir" in state or "dir" not in before:
+        return wanted
+    return {**wanted, "state": {**state, "dir": before["dir"]}}
+
+
+def diff_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Json, ...]:  # Any: JSON
+    """List how two shown documents differ: `{"path", "old", "new"}`, null where one has nothing there."""
+    return tuple({"path": dotted(one.path), "old": one.old, "new": one.new} for one in changes(old, new))
+
+
+def over_file(base: Json, document: Json, file: Json) -> Json:
+    """Put live changes over a new content of the file; what the file changed goes before them.
+
+    Args:
+        base: the file's document over which `document` was made.
+    """
+    merged: Json = merge(file, give_way(difference(base, document), difference(base, file)))
+    return merged

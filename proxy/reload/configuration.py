@@ -1,0 +1,358 @@
+"""The one owner of the running configuration: every change, whoever makes it, goes through here, one at a time."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from proxy.config.edits import Edit
+from proxy.config.history import History
+from proxy.config.loader import Document
+from proxy.config.patch import difference
+from proxy.config.proposal import Proposal, Proposer, diff_of
+from proxy.config.restore import Restored
+from proxy.config.revisions import Cause, Pending, Revision
+from proxy.config.secrets import SecretStore, redact, secret_values
+from proxy.config.standing import Standing
+from proxy.errors import (
+    ConfigError,
+    Fault,
+    Overloaded,
+    ProxyError,
+    RevisionMismatch,
+    StorageFailed,
+    StorageFull,
+    UnknownPath,
+)
+from proxy.events import Events, Level
+from proxy.plugin import Issue, Severity
+from proxy.redaction import Redactor
+from proxy.reload.order import Order, Outcome
+from proxy.reload.pending import Endings, after_change
+from proxy.reload.swap import Swapper
+from proxy.reload.vitals import Vitals
+from proxy.tasks import Tasks
+from proxy.values import format_duration
+
+MOST_WAITING: Final = 200
+"""Changes that may wait for the one before them."""
+LONGEST_CHANGE_S: Final = 60.0
+MOST_PENDING: Final = 100
+LONGEST_TTL_S: Final = 366 * 86400.0
+LONGEST_GUARD_S: Final = 3600.0
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MOST_PATHS_TOLD: Final = 10
+NO_CHANGE: Final = "No change is possible before the disk takes it."
+
+Make = Callable[[Standing, SecretStore], Proposal]
+"""Makes the proposal of a change; runs in a thread."""
+
+
+class Configuration:
+    """Changes the configuration: all of it is checked, made ready, written down, and only then swapped in.
+
+    Args:
+        standing: what is in force.
+        store: the secrets it names.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        standing: Standing,
+        *,
+        history: History,
+        store: SecretStore,
+        proposer: Proposer,
+        swapper: Swapper,
+        vitals: Vitals,
+        redactor: Redactor,
+        events: Events,
+        tasks: Tasks,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.standing = standing
+        self.history = history
+        self.troubles: dict[str, Issue] = {}
+        """What went wrong with the configuration outside of any call, by kind, until it is mended."""
+        self._store = store
+        self._proposer = proposer
+        self._swapper = swapper
+        self._vitals = vitals
+        self._redactor = redactor
+        self._events = events
+        self._tasks = tasks
+        self._wall_clock = wall_clock
+        self._lock = asyncio.Lock()
+        self._waiting = 0
+        self._endings = Endings(
+            tasks=tasks,
+            events=events,
+            vitals=vitals,
+            settings=lambda: self.standing.loaded.settings.changes,
+            end=self._take_back,
+            keep=self._keep,
+            wall_clock=wall_clock,
+        )
+
+    def note_start(self, restored: Restored, corrupt: Sequence[str]) -> None:
+        """Take note of what the start found, and write down what it begins with; blocks on the disk.
+
+        Args:
+            corrupt: files of the state folder that were damaged, a line each.
+        """
+        if corrupt:
+            self._trouble("revision_corrupt", "warning", "; ".join(corrupt), "What these files held is lost.")
+        if restored.trouble is not None:
+            self.troubles[restored.trouble.kind] = restored.trouble
+            self._events.emit("ERROR", "config_overlay_set_aside", restored.trouble.message)
+        standing = self.standing
+        if restored.cause is None:
+            count = len(diff_of(standing.base, standing.document))
+            over = f", {count} live changes over the file" if count else ""
+            self._events.emit("INFO", "config_restored", f"revision {standing.revision} goes on{over}")
+            return
+        order = Order(author=restored.cause, cause=restored.cause, reason=restored.reason[:500])
+        try:
+            self.history.save(
+                self._revision(standing, order, restored.diff, self._store),
+                self._store.known,
+                standing.loaded.settings.changes.keep,
+            )
+        except OSError as error:
+            self.history.skip()
+            reason = (error.strerror or str(error)).lower()
+            message = f"revision {standing.revision} cannot be written to the state folder: {reason}"
+            self._trouble("write_failed", "error", message, NO_CHANGE)
+
+    def _trouble(self, kind: str, severity: Severity, message: str, why: str) -> None:
+        self.troubles[kind] = Issue(kind, severity, "state.dir", message, why)
+        self._events.emit("ERROR" if severity == "error" else "WARN", f"config_{kind}", message)
+
+    def start(self) -> None:
+        """Begin to wait for the changes that end by themselves."""
+        self._endings.arm(self.standing.pending)
+
+    def stop(self) -> None:
+        """Let nothing end by itself any more."""
+        self._endings.stop()
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    async def change(self, edit: Edit, order: Order) -> Outcome:
+        """Carry out an edit of the document as it is shown.
+
+        Raises:
+            RevisionMismatch: another revision than `order.if_match` is in force.
+            ConfigError: the result is not valid, or a plugin refuses it; with every fault there is.
+            StorageFailed: it cannot be written down.
+            Overloaded: too many changes wait.
+        """
+
+        def make(standing: Standing, store: SecretStore) -> Proposal:
+            return self._proposer.edit(standing, store, edit, is_trusted=order.is_trusted)
+
+        return await self._carry_out(make, order)
+
+    async def apply_file(self, read: Callable[[], Document], order: Order) -> Outcome:
+        """Apply the configuration file; what its edit changed goes before live changes. Raises as `change`."""
+        return await self._carry_out(lambda standing, store: self._proposer.file(standing, store, read()), order)
+
+    async def roll_back(self, number: int, order: Order) -> Outcome:
+        """Put an earlier revision's document in force again. Raises as `change`, and UnknownPath."""
+        revision = await self.find(number)
+        order = replace(order, is_whole=True)
+        return await self._carry_out(
+            lambda standing, store: self._proposer.whole(standing, store, revision.document), order
+        )
+
+    async def reset(self, order: Order) -> Outcome:
+        """Drop every live change: back to the file. Raises as `change`."""
+        order = replace(order, is_whole=True)
+
+        def make(standing: Standing, store: SecretStore) -> Proposal:
+            return self._proposer.patch(standing, store, difference(standing.document, standing.base))
+
+        return await self._carry_out(make, order)
+
+    async def find(self, number: int) -> Revision:
+        """Read a revision from the disk. Raises UnknownPath."""
+        found = await asyncio.to_thread(self.history.get, number)
+        if found is None:
+            kept = await asyncio.to_thread(self.history.numbers)
+            span = f"{kept[0]} to {kept[-1]} are kept" if kept else "none is kept"
+            raise UnknownPath(f"there is no revision {number}; {span}")
+        return found
+
+    async def difference(self, one: Revision, other: Revision) -> tuple[dict[str, object], ...]:
+        """Tell how two revisions differ, defaults filled in: `[{"path", "old", "new"}]`."""
+        store = self._store.fork()
+        shown = [await asyncio.to_thread(self._proposer.shown, each.document, store) for each in (one, other)]
+        return diff_of(*shown)
+
+    # -- one change --------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, make: Make, order: Order) -> Outcome:
+        """Run a change in a task of its own: a caller that leaves must not stop it half way."""
+        _check_times(order)
+        if self._waiting >= MOST_WAITING:
+            raise Overloaded(f"{self._waiting} changes of the configuration wait already", retry_after_s=1.0)
+        self._waiting += 1
+        task = self._tasks.spawn(self._in_turn(make, order), name="change of configuration")
+        try:
+            async with asyncio.timeout(LONGEST_CHANGE_S):
+                result: Outcome | ProxyError = await asyncio.shield(task)
+        except TimeoutError:
+            raise Overloaded(f"the change takes more than {LONGEST_CHANGE_S:g} s; see /deployments") from None
+        finally:
+            self._waiting -= 1
+        if isinstance(result, ProxyError):
+            raise result
+        return result
+
+    async def _in_turn(self, make: Make, order: Order) -> Outcome | ProxyError:
+        async with self._lock:
+            try:
+                return await self._make_change(make, order)
+            except ProxyError as error:
+                return error
+
+    async def _make_change(self, make: Make, order: Order) -> Outcome:
+        standing = self.standing
+        if order.if_match is not None and standing.revision not in order.if_match:
+            message = f"revision {standing.revision} is in force, not the one that If-Match names; read it again"
+            raise RevisionMismatch(message, standing.revision)
+        store = self._store.fork()
+        proposal = await asyncio.to_thread(make, standing, store)
+        pending = self._pending_after(standing, proposal, order)
+        is_changed, number = not proposal.is_same_as(standing), self.history.next_number
+        if order.is_dry_run:
+            return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, pending)
+        if is_changed:
+            await self._put_in_force(proposal, order, pending, store)
+        elif pending != standing.pending:
+            await self._note_pending(pending)
+        standing = self.standing
+        return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, standing.pending)
+
+    def _pending_after(self, standing: Standing, proposal: Proposal, order: Order) -> tuple[Pending, ...]:
+        number, now_s = self.history.next_number, self._wall_clock()
+        made = []
+        if order.ttl_s is not None:
+            made.append(Pending(number, now_s + order.ttl_s, {}))
+        if order.guard_s is not None:
+            baseline = {**self._vitals.last(order.guard_s).as_json(), "window": order.guard_s}
+            made.append(Pending(number, now_s + order.guard_s, {}, baseline))
+        pending = after_change(
+            [one for one in standing.pending if order.ends is None or not _is_same(one, order.ends)],
+            *(standing.document, proposal.loaded.document.raw),
+            is_whole=order.is_whole,
+            made=made,
+        )
+        if made and len(pending) > MOST_PENDING:
+            message = f"{MOST_PENDING} changes wait for their end already; make some of them permanent"
+            raise ConfigError(message, [Fault("?ttl", message)])
+        return pending
+
+    async def _put_in_force(
+        self, proposal: Proposal, order: Order, pending: tuple[Pending, ...], store: SecretStore
+    ) -> None:
+        number, loaded = self.history.next_number, proposal.loaded
+        self._redactor.register(*await asyncio.to_thread(secret_values, loaded))
+        swap = await self._swapper.prepare(number, loaded)
+        standing = Standing(number, proposal.base, loaded, proposal.shown, pending)
+        try:
+            await self._write(partial(self._revision, standing, order, proposal.diff, store), store)
+        except BaseException:
+            await swap.undo()
+            raise
+        swap.commit()
+        self.standing, self._store = standing, store
+        for kind in ("overlay_set_aside", "write_failed"):
+            self.troubles.pop(kind, None)
+        self._tell(order, proposal, number)
+        self._endings.arm(pending)
+        await swap.finish()
+
+    def _revision(
+        self, standing: Standing, order: Order, diff: Sequence[dict[str, object]], store: SecretStore
+    ) -> Revision:
+        shape = standing.loaded.shape
+        return Revision(
+            number=standing.revision,
+            time_s=self._wall_clock(),
+            author=order.author,
+            reason=order.reason,
+            cause=order.cause,
+            document=redact(standing.document, shape, store),
+            base=redact(standing.base, shape, store),
+            diff=tuple(diff),
+            pending=tuple(replace(one, inverse=redact(one.inverse, shape, store)) for one in standing.pending),
+        )
+
+    async def _write(self, make: Callable[[], Revision], store: SecretStore) -> None:
+        keep = self.standing.loaded.settings.changes.keep
+        try:
+            await asyncio.to_thread(lambda: self.history.save(make(), store.known, keep))
+        except OSError as error:
+            kind = StorageFull if error.errno in FULL else StorageFailed
+            reason = (error.strerror or str(error)).lower()
+            message = f"nothing was changed: the revision cannot be written to the state folder: {reason}"
+            self._trouble("write_failed", "error", message, NO_CHANGE)
+            raise kind(message) from error
+
+    def _tell(self, order: Order, proposal: Proposal, number: int) -> None:
+        paths = [str(one["path"]) for one in proposal.diff]
+        more = f" and {len(paths) - MOST_PATHS_TOLD} more" if len(paths) > MOST_PATHS_TOLD else ""
+        what = ", ".join(paths[:MOST_PATHS_TOLD]) + more or "no setting in effect"
+        why = f": {order.reason}" if order.reason else ""
+        level: Level = "WARN" if order.cause == "guard" else "INFO"
+        message = f"revision {number} by {order.author} ({order.cause}) changed {what}{why}"
+        self._events.emit(level, "config_changed", message, revision=number, cause=order.cause, author=order.author)
+
+    # -- changes that end by themselves --------------------------------------------------------------------------------
+
+    async def _take_back(self, one: Pending, cause: Cause, why: str) -> Outcome | None:
+        def make(standing: Standing, store: SecretStore) -> Proposal:
+            # what later changes left of it; an empty patch if it is gone meanwhile
+            left = next((each.inverse for each in standing.pending if _is_same(each, one)), {})
+            return self._proposer.patch(standing, store, left)
+
+        return await self._carry_out(make, Order(author=cause, cause=cause, reason=why, ends=one))
+
+    async def _keep(self, one: Pending) -> None:
+        """Take note that a guarded change has proved good."""
+        async with self._lock:
+            pending = tuple(each for each in self.standing.pending if not _is_same(each, one))
+            if pending == self.standing.pending:
+                return
+            message = f"revision {one.number} is kept: requests went no worse than before"
+            self._events.emit("INFO", "config_guard_passed", message, revision=one.number)
+            try:
+                await self._note_pending(pending)
+            except ProxyError:  # told already; after a restart it is watched once more
+                return
+
+    async def _note_pending(self, pending: tuple[Pending, ...]) -> None:
+        """Write down that something is no longer pending, or that something else is, where no setting changed."""
+        standing = replace(self.standing, pending=pending)
+        found = await asyncio.to_thread(self.history.get, standing.revision)
+        if found is not None:
+            shape = standing.loaded.shape
+            noted = tuple(replace(one, inverse=redact(one.inverse, shape, self._store)) for one in pending)
+            await self._write(lambda: replace(found, pending=noted), self._store)
+        self.standing = standing
+        self._endings.arm(pending)
+
+
+def _is_same(one: Pending, other: Pending) -> bool:
+    return one.number == other.number and (one.baseline is None) == (other.baseline is None)
+
+
+def _check_times(order: Order) -> None:
+    for name, time_s, most_s in (("ttl", order.ttl_s, LONGEST_TTL_S), ("guard", order.guard_s, LONGEST_GUARD_S)):
+        if time_s is not None and not 1.0 <= time_s <= most_s:
+            message = f"{time_s:g} s is not from 1 s to {format_duration(most_s)}"
+            raise ConfigError(f"?{name}: {message}", [Fault(f"?{name}", message, time_s)])

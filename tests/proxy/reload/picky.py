@@ -1,0 +1,34 @@
+"""A plugin for tests: takes new settings in place unless they say that it refuses; keeps a journal."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from proxy import hookimpl
+from proxy.plugin import Plugin, PluginConfig
+
+
+class PickyConfig(PluginConfig):
+    size: int = Field(1, description="A number.")
+    refuses: bool = Field(False, description="Whether it refuses these settings.")
+
+
+class PickyPlugin(Plugin[PickyConfig]):
+    name = "picky"
+    journal: ClassVar[list[str]] = []
+
+    @hookimpl
+    async def startup(self) -> None:
+        self.journal.append(f"up {self.config.size}")
+        if self.config.refuses:
+            raise RuntimeError("not with these")
+
+    @hookimpl
+    def shutdown(self) -> None:
+        self.journal.append(f"down {self.config.size}")
+
+    @hookimpl
+    async def reconfigure(self, config: PickyConfig) -> None:
+        if config.refuses:
+            raise ValueError("too picky for that")
+        self.journal.append(f"{self.config.size} to {config.size}")
