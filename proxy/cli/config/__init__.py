@@ -1,0 +1,1 @@
+"""Verbs that read and change the configuration of the running proxy."""
