@@ -341,7 +341,7 @@ class App:
 
     # -- for the admin side ------------------------------------------------------------------------------------------
 
-    def _issues(self, loaded: Loaded) -> list[Issue]:
+    async def _issues(self, loaded: Loaded) -> list[Issue]:
         configuration = self.configuration
         facts = Facts(
             loaded=loaded,
@@ -350,8 +350,9 @@ class App:
             file=self._file_path,
             plugins=[plugin.name for plugin in self.plugins],
             troubles=tuple(configuration.troubles.values()),
+            told=self.host.issues(),
         )
-        return [*find_issues(facts), *self.host.issues()]
+        return await asyncio.to_thread(find_issues, facts)  # it asks the disk who may read files
 
     def _is_admin(self, request: AdminRequest) -> bool:
         fields = {name.encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()}

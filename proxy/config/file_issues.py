@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.config.document import dotted
+from proxy.config.document import dotted, printable
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested
 from proxy.config.loader import Loaded
@@ -70,6 +70,8 @@ def _one_drift(change: Change, shape: Shape) -> Issue:
 def _shown(value: object, path: KeyPath, shape: Shape) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, dict):
+        return f"a mapping of {', '.join(printable(str(key)) for key in value) or 'nothing'}"
     return show(value, secret=shape.is_secret(path, value) and not (isinstance(value, str) and tells_nothing(value)))
 
 

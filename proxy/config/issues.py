@@ -39,6 +39,7 @@ class Facts:
         file: the configuration file, None where there is none.
         plugins: names of the plugins that are loaded in this process, snake_case.
         troubles: what the process noticed by itself, such as a file it refused.
+        told: what plugins tell of their sections.
     """
 
     loaded: Loaded
@@ -47,6 +48,7 @@ class Facts:
     file: Path | None
     plugins: Collection[str]
     troubles: Sequence[Issue] = ()
+    told: Sequence[Issue] = ()
 
 
 def find_issues(facts: Facts) -> list[Issue]:
@@ -65,6 +67,7 @@ def find_issues(facts: Facts) -> list[Issue]:
     found += _access(loaded)
     found += _plugins(facts)
     found += _restarts(facts)
+    found += facts.told
     found.sort(key=lambda issue: issue.path)
     return sorted([*facts.troubles, *found], key=lambda issue: _ORDER.index(issue.severity))
 

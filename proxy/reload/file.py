@@ -1,11 +1,12 @@
 """The configuration file while the program runs: an edit is applied as a revision, or refused with the reason."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from proxy.config.document import MAX_FILE_BYTES, read_regular_file
 from proxy.config.loader import read
@@ -84,16 +85,23 @@ class ConfigFile:
 
         Folders are watched, not the file: editors put a new one in its place, and container platforms a link.
         """
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each change, also of the log itself
         while True:
             try:
                 folders = {self.path.absolute().parent, self.path.resolve().parent}
                 await self._apply_edit_if_new()  # made while nobody watched
-                async for _ in awatch(*folders, recursive=False, debounce=LONGEST_MS, step=QUIET_MS):
+                async for _ in awatch(
+                    *folders, watch_filter=self._is_ours, recursive=False, debounce=LONGEST_MS, step=QUIET_MS
+                ):
                     await self._apply_edit_if_new()
             except (OSError, RuntimeError) as error:  # the folder is gone, or there are too many watches
                 message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error}"
                 self._events.emit("WARN", "config_unwatched", message, file=str(self.path))
             await asyncio.sleep(WATCH_AGAIN_S)
+
+    def _is_ours(self, change: Change, path: str) -> bool:
+        """Tell whether a change in the folders can be one of the file; container platforms swap the link `..data`."""
+        return Path(path).name in (self.path.name, self.path.resolve().name, "..data")
 
     async def _apply_edit_if_new(self) -> None:
         if self._is_watched() and await asyncio.to_thread(self._content) != self._seen:

@@ -64,12 +64,12 @@ class ConfigRoutes:
 
     async def _validate_running(self, request: AdminRequest) -> AdminReply:
         standing = self._configuration.standing
-        issues = self._answers.issues(standing.loaded)
+        issues = await self._answers.issues(standing.loaded)
         return AdminReply({"valid": True, "revision": standing.revision, "issues": issues}, headers=(self._etag(),))
 
     async def _issues(self, request: AdminRequest) -> AdminReply:
         standing = self._configuration.standing
-        return AdminReply({"revision": standing.revision, "issues": self._answers.issues(standing.loaded)})
+        return AdminReply({"revision": standing.revision, "issues": await self._answers.issues(standing.loaded)})
 
     async def _schema(self, request: AdminRequest) -> AdminReply:
         document = schema(self._configuration.standing.loaded.shape)
@@ -85,7 +85,7 @@ class ConfigRoutes:
         return {
             "valid": True,
             "diff": list(outcome.diff),
-            "issues": self._answers.issues(outcome.loaded),
+            "issues": await self._answers.issues(outcome.loaded),
             "restartNeeded": self._answers.restart_needed(outcome.loaded),
         }
 
@@ -123,11 +123,11 @@ class ConfigRoutes:
         snapshot = self._configuration.standing.revision
         outcome = await self._configuration.reset(order)
         undo = f"curl -X POST {self._answers.url}/deployments/{snapshot}/rollback"
-        return self._answers.change(outcome, order, snapshot=snapshot, undo=undo)
+        return await self._answers.change(outcome, order, snapshot=snapshot, undo=undo)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:
         order = replace(order_of(request, "api", is_trusted=self._is_trusted), is_whole=is_whole)
-        return self._answers.change(await self._configuration.change(edit, order), order)
+        return await self._answers.change(await self._configuration.change(edit, order), order)
 
     @property
     def _is_trusted(self) -> bool:

@@ -63,7 +63,7 @@ class DeploymentRoutes:
     async def _roll_back(self, request: AdminRequest) -> AdminReply:
         order = order_of(request, "rollback", is_trusted=True)  # it was in force once
         number = _number(request.params["id"])
-        return self._answers.change(await self._configuration.roll_back(number, order), order)
+        return await self._answers.change(await self._configuration.roll_back(number, order), order)
 
     async def _deploy(self, request: AdminRequest) -> AdminReply:
         file = self._file()
@@ -73,7 +73,7 @@ class DeploymentRoutes:
         outcome = await file.apply(order)
         needed = self._answers.restart_needed(outcome.loaded)
         restarts = flag(request, "restart") and bool(needed) and not order.is_dry_run
-        reply = self._answers.change(outcome, order, restarting=restarts)
+        reply = await self._answers.change(outcome, order, restarting=restarts)
         if restarts:
             self._restart()
         return reply

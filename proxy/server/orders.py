@@ -1,6 +1,6 @@
 """Between HTTP and changes of configuration: what a call says of the change it wants, and what it is answered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ MAX_AUTHOR_LENGTH: Final = 100
 
 FLAGS: Final = {"true": True, "1": True, "": True, "false": False, "0": False}
 
-Issues = Callable[[Loaded], Sequence[Issue]]
+Issues = Callable[[Loaded], Awaitable[Sequence[Issue]]]
 """Finds what is worth telling about a configuration."""
 
 
@@ -85,22 +85,23 @@ class Answers:
         """Where the admin side answers."""
         return self._url()
 
-    def issues(self, loaded: Loaded) -> list[Json]:
+    async def issues(self, loaded: Loaded) -> list[Json]:
         """List the issues of a configuration with what mends them."""
-        return [as_json(issue, self.url) for issue in self._issues(loaded)]
+        return [as_json(issue, self.url) for issue in await self._issues(loaded)]
 
     def restart_needed(self, loaded: Loaded) -> list[str]:
         """List the settings that take effect at the next start only."""
         return restart_needed(self._running, loaded.settings)
 
-    def change(self, outcome: Outcome, order: Order, **more: object) -> AdminReply:
+    async def change(self, outcome: Outcome, order: Order, **more: object) -> AdminReply:
         """Answer a write: `{revision, changed, dryRun, diff, issues, restartNeeded, expiresAt, guardUntil}`."""
         body = {
             "revision": outcome.revision,
             "changed": outcome.is_changed,
             "dryRun": order.is_dry_run,
             "diff": list(outcome.diff),
-            "issues": self.issues(outcome.loaded),
+            # that it differs from the file now is what the call was for; /config/issues lists it
+            "issues": [issue for issue in await self.issues(outcome.loaded) if issue["kind"] != "drift"],
             "restartNeeded": self.restart_needed(outcome.loaded),
             **ends([one for one in outcome.pending if one.number == outcome.number]),
             **more,
