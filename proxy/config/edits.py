@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from jsonpatch import JsonPatch, JsonPatchException
+from jsonpatch import JsonPatch, JsonPatchConflict, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
 
-from proxy.config.document import MAX_DEPTH, MAX_VALUES, dotted
+from proxy.config.document import MAX_DEPTH, MAX_VALUES, dotted, printable
 from proxy.config.faults import nearest
 from proxy.config.patch import Json, merge
 from proxy.errors import ConfigError, Fault, MalformedBody, UnknownPath
@@ -96,7 +96,8 @@ def _operate(document: object, operation: dict[str, Any], position: int) -> obje
         found: object = JsonPatch([operation]).apply(document)
     except (JsonPatchException, JsonPointerException, TypeError, KeyError, ValueError) as error:
         where = str(operation.get("path", ""))
-        message = f"operation {position} ({operation.get('op')!s:.20} {where:.80}) cannot be applied: {_words(error)}"
+        what = printable(f"{str(operation.get('op'))[:20]} {where[:80]}", 110)
+        message = f"operation {position} ({what}) cannot be applied: {_words(error)}"
         raise ConfigError(message, [Fault(_dotted_pointer(where), message)]) from None
     if operation.get("op") == "copy":  # each may double the document
         check_size(found)
@@ -104,8 +105,12 @@ def _operate(document: object, operation: dict[str, Any], position: int) -> obje
 
 
 def _words(error: Exception) -> str:
-    """The library's text repeats values, which may be long; its first line names the place."""
-    return str(error).partition("\n")[0][:120] or type(error).__name__
+    """Say what is wrong; the library's own text repeats values, which may be secret."""
+    if isinstance(error, JsonPatchTestFailed):
+        return "there is another value"
+    if isinstance(error, JsonPatchConflict | JsonPointerException):
+        return "the path leads to nothing"
+    return "it is no operation of RFC 6902"
 
 
 def _dotted_pointer(pointer: str) -> str:

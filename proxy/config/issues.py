@@ -201,5 +201,5 @@ def _access(loaded: Loaded) -> Iterator[Issue]:
             'holds "*", which is every web page',
             "any page that somebody in reach of this proxy opens in a browser may spend its keys; "
             "name the origins that should",
-            patch=nested(("server", "allowedOrigins"), kept or None),
+            patch=nested(("server", "allowedOrigins"), kept),
         )

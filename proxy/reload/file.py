@@ -19,6 +19,8 @@ from proxy.reload.order import Order, Outcome
 QUIET_MS: Final = 100
 """An editor writes in several steps: look when nothing has happened for so long."""
 LONGEST_MS: Final = 400
+LOOK_EVERY_MS: Final = 500
+"""A file on a network mount, and one that changed before the watch had begun, is found by looking."""
 WATCH_AGAIN_S: Final = 5.0
 
 WHY: Final = "The edit is not in force, and a restart would fail: what runs is the configuration from before it."
@@ -46,6 +48,7 @@ class ConfigFile:
         self._is_watched = is_watched
         self._events = events
         self._seen = self._content()
+        self._looked_at = self._signature()
 
     async def apply(self, order: Order) -> Outcome:
         """Read the file and apply it.
@@ -91,7 +94,13 @@ class ConfigFile:
                 folders = {self.path.absolute().parent, self.path.resolve().parent}
                 await self._apply_edit_if_new()  # made while nobody watched
                 async for _ in awatch(
-                    *folders, watch_filter=self._is_ours, recursive=False, debounce=LONGEST_MS, step=QUIET_MS
+                    *folders,
+                    watch_filter=self._is_ours,
+                    debounce=LONGEST_MS,
+                    step=QUIET_MS,
+                    rust_timeout=LOOK_EVERY_MS,
+                    yield_on_timeout=True,
+                    recursive=False,
                 ):
                     await self._apply_edit_if_new()
             except (OSError, RuntimeError) as error:  # the folder is gone, or there are too many watches
@@ -104,8 +113,25 @@ class ConfigFile:
         return Path(path).name in (self.path.name, self.path.resolve().name, "..data")
 
     async def _apply_edit_if_new(self) -> None:
-        if self._is_watched() and await asyncio.to_thread(self._content) != self._seen:
+        if self._is_watched() and await asyncio.to_thread(self._is_new):
             await self.apply_edit("file")
+
+    def _is_new(self) -> bool:
+        """Tell whether the file holds something else than when it was last applied or refused."""
+        signature = self._signature()
+        if signature == self._looked_at:
+            return False
+        is_new = self._content() != self._seen
+        self._looked_at = signature
+        return is_new
+
+    def _signature(self) -> tuple[int, ...]:
+        """Tell by what changes with the content; empty where there is no file."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _content(self) -> bytes | str:
         try:

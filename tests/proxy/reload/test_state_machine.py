@@ -197,7 +197,7 @@ def _nested(leaves: dict[tuple[str, ...], Any]) -> Any:
 TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=SEQUENCES,
-    stateful_step_count=int(os.environ.get("STEPS", "20")),
+    stateful_step_count=20,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a sequence is short already, and shrinking takes minutes
     suppress_health_check=list(HealthCheck),
