@@ -272,6 +272,11 @@ class App:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
+    def routes(self) -> tuple[AdminRoute, ...]:
+        """All admin routes, the core's and the plugins'."""
+        return self._admin.table.routes
+
+    @property
     def connections(self) -> list[ServerProtocol]:
         """The clients' connections that are open now."""
         return [one for one in self._server.connections if isinstance(one, ServerProtocol)]
