@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from proxy.values import parse_size, parse_timeout
+
 JsonObject = dict[str, Any]  # Any: JSON
 
 
@@ -72,10 +74,18 @@ def _schema_of_chosen_name(schema: JsonObject) -> JsonObject:
 def _is_default(value: object, schema: JsonObject) -> bool:
     if "default" not in schema:
         return False
-    default = schema["default"]
-    if default is None:  # shown as `none`, because null means "back to the default"
-        return value is None or (value == "none" and schema.get("format") == "duration")
-    return _equal(value, default)
+    kind = schema.get("format")
+    return _equal(_meaning(value, kind), _meaning(schema["default"], kind))
+
+
+def _meaning(value: object, kind: object) -> object:
+    """Read durations and sizes, so that `60s` is 60 and `none` is null."""
+    try:
+        if kind == "duration":
+            return parse_timeout(value)
+        return parse_size(value) if kind == "size" else value
+    except ValueError:
+        return value
 
 
 def _equal(one: object, other: object) -> bool:

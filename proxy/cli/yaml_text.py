@@ -1,7 +1,6 @@
 """Writing JSON values as YAML that the configuration's reader understands the same way."""
 
 import io
-import re
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -9,7 +8,6 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
 UNFOLDED = 1 << 20
-_NUMBER = re.compile(r"[-+]?\.?[0-9][0-9a-fA-F.xXoO_:+-]*|[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _WORDS = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n", "~"))
 
 
@@ -33,8 +31,11 @@ _Representer.add_representer(str, _Representer.text_node)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether the library may leave text unquoted: not what any reader could take for a number or a word of YAML's."""
-    return text.isprintable() and not _NUMBER.fullmatch(text) and text.lower() not in _WORDS
+    """Whether the library may leave text unquoted, as it does unless YAML 1.2 has another meaning for it.
+
+    YAML 1.1 has more such words, and `[?x]` the library (0.19) writes, and cannot read, without quotes.
+    """
+    return text.isprintable() and text[:1] not in ("?", ":") and text.lower() not in _WORDS
 
 
 def yaml_text(document: Any) -> str:  # Any: JSON

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_silence_is_cut_off(answer: bytes) -> None:
         Client(url, None, timeout_s=0.1).ask("GET", "/deployments")
 
     assert (failed.value.code, failed.value.message) == (3, f"the proxy at {url} did not answer within 0.1 s")
+
+
+def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 31.0))
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{") as url, pytest.raises(Failed) as failed:
+        Client(url, None).ask("GET", "/deployments")
+
+    assert failed.value.message.endswith("did not answer within 30 s")
 
 
 def test_change_that_got_no_answer_may_have_been_made_and_says_so(cli: Run) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from proxy.cli.defaults import without_defaults
@@ -17,7 +19,7 @@ SCHEMA_LINE = "# yaml-language-server: $schema=proxy.schema.json"
 SCHEMA = TypeAdapter(Settings).json_schema(by_alias=True)
 DOCUMENT: dict[str, Any] = {
     "$export": {"revision": 7, "time": "2026-01-01T12:00:00Z", "sections": []},
-    "server": {"host": "127.0.0.1", "port": 9090, "drainTimeout": 30, "allowedOrigins": []},
+    "server": {"host": "127.0.0.1", "port": 9090, "drainTimeout": "30s", "clientMaxSize": "32MB", "allowedOrigins": []},
     "admin": {"token": "${PROXY_ADMIN_TOKEN:-}"},
     "state": {"dir": "var"},
     "maxConcurrency": 100,
@@ -141,6 +143,11 @@ def test_empty_configuration_is_an_empty_mapping(ask: Run, running: ScriptedProx
         ({"properties": {"a": {"default": 1.0}}}, False),
         ({"properties": {"a": {"default": 1}}, "required": ["a"]}, True),
         ({"properties": {"a": {}}}, True),
+        ({"properties": {"a": {"default": "1000ms", "format": "duration"}}}, False),
+        ({"properties": {"a": {"default": "2s", "format": "duration"}}}, True),
+        ({"properties": {"a": {"default": None, "format": "duration"}}}, True),
+        ({"properties": {"a": {"default": "1B", "format": "size"}}}, False),
+        ({"properties": {"a": {"default": 2, "format": "size"}}}, True),
         ({}, True),
     ],
 )
@@ -168,11 +175,34 @@ def test_schema_that_refers_to_itself_does_no_harm() -> None:
     [
         *("on", "YES", "null", "~", "", " ", "012", "0x1F", "0o7", "1e3", ".5", "+.5", ".inf", "1_000", "12:30"),
         *("- a", "a: b", "a #b", "#a", "?", "!x", "&a", "*", "<<", "=", "%", "@", "`", "{a", "[a", "'", '"', "|", ">"),
-        *("${A:-x}", "10s", "127.0.0.1", "2026-01-01", "x\x1b", "x\x85y", "\ufeff", "\u2028", "a\nb", "\ttab", "\\"),
+        *(
+            "word " * 60,
+            "?x",
+            "?*",
+            "${A:-x}",
+            "10s",
+            "127.0.0.1",
+            "2026-01-01",
+            "x\x1b",
+            "x\x85y",
+            "\ufeff",
+            "\u2028",
+            "a\nb",
+            "\ttab",
+            "\\",
+        ),
     ],
 )
 def test_text_is_read_back_as_it_was(text: str) -> None:
-    document = {"a": text, "b": [text, {"c": text}]} | ({text: 1} if text else {})
+    document = {"a": text, "b": [text, {"c": text}], "d": [text]} | ({text: 1} if text else {})
+
+    assert parse_yaml(yaml_text(document), "written")[0] == document
+
+
+@given(st.lists(st.text("0123456789+-.eExXoOabfn~=<!&*#?|>%@`'\"{}[],: \n\t\\$é\u202e\x85\x1b", max_size=8)))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_read_back_as_it_was(texts: list[str]) -> None:
+    document = {"flat": texts, "deep": [[text] for text in texts], "map": {text: text for text in texts if text}}
 
     assert parse_yaml(yaml_text(document), "written")[0] == document
 
@@ -181,3 +211,7 @@ def test_usual_text_stands_without_quotes() -> None:
     assert yaml_text({"a": "10s", "b": "${X:-}", "c": "https://a/v1", "d": ["gpt-4", "o1"]}) == (
         "a: 10s\nb: ${X:-}\nc: https://a/v1\nd: [gpt-4, o1]\n"
     )
+
+
+def test_long_text_stays_on_one_line() -> None:
+    assert yaml_text({"a": ["word " * 60 + "end"]}).count("\n") == 1
