@@ -12,7 +12,7 @@ from proxy.config.patch import Json, merge
 from proxy.errors import ConfigError, Fault, MalformedBody, UnknownPath
 
 Edit = Callable[[Json], Json]
-"""Makes the document that is wanted of the one that is shown; changes neither."""
+"""Makes the document that is wanted of the one that is shown; changes neither. Runs in a thread: it may be large."""
 
 Keys = tuple[str, ...]
 
@@ -38,22 +38,30 @@ def merging(path: Keys, patch: object) -> Edit:
     """Merge a patch (RFC 7396) at a path; null deletes what is there. Raises MalformedBody for no patch."""
     if not path and not isinstance(patch, dict):
         raise MalformedBody("a merge patch of the whole configuration is a JSON object")
-    check_size(patch)
-    whole: Any = patch
-    for key in reversed(path):
-        whole = {key: whole}
-    return lambda document: merge(document, whole)
+
+    def apply(document: Json) -> Json:
+        check_size(patch)
+        whole: Any = patch
+        for key in reversed(path):
+            whole = {key: whole}
+        merged: Json = merge(document, whole)
+        return merged
+
+    return apply
 
 
 def replacing(path: Keys, value: object) -> Edit:
     """Put a value in the place of what is at a path; keys that are null count as not written. Raises MalformedBody."""
     if not path and not isinstance(value, dict):
         raise MalformedBody("a whole configuration is a JSON object")
-    check_size(value)
     if value is None:
         return merging(path, None)
-    bare = merge({}, value)
-    return lambda document: _with(document, path, bare)
+
+    def apply(document: Json) -> Json:
+        check_size(value)
+        return _with(document, path, merge({}, value))
+
+    return apply
 
 
 def deleting(path: Keys) -> Edit:
@@ -78,9 +86,9 @@ def patching(path: Keys, operations: object) -> Edit:
         raise MalformedBody("a JSON Patch is a list of operations (RFC 6902)")
     if len(operations) > MAX_OPERATIONS:
         raise MalformedBody(f"a JSON Patch has {MAX_OPERATIONS} operations at most, this one has {len(operations)}")
-    check_size(operations)
 
     def apply(document: Json) -> Json:
+        check_size(operations)
         found = place(document, path)
         for position, operation in enumerate(operations):
             found = _operate(found, operation, position)

@@ -25,16 +25,14 @@ class Proposal:
 
     Args:
         diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
+        is_change: something is written otherwise than in what is in force.
     """
 
     base: Json
     loaded: Loaded
     shown: Json
     diff: tuple[Json, ...]
-
-    def is_same_as(self, standing: Standing) -> bool:
-        """Tell whether nothing at all would change."""
-        return is_same(self.loaded.document.raw, standing.document) and is_same(self.base, standing.base)
+    is_change: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,9 @@ class Proposer:
     @staticmethod
     def _proposal(standing: Standing, base: Json, loaded: Loaded, store: SecretStore) -> Proposal:
         shown = show(loaded, store)
-        return Proposal(base, loaded, shown, diff_of(standing.shown, shown))
+        is_same_document = is_same(loaded.document.raw, standing.document)
+        is_change = not (is_same_document and is_same(base, standing.base))
+        return Proposal(base, loaded, shown, diff_of(standing.shown, shown), is_change)
 
 
 def _with_state(wanted: Json, document: Json) -> Json:

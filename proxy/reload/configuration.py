@@ -227,7 +227,7 @@ class Configuration:
         store = self._store.fork()
         proposal = await asyncio.to_thread(make, standing, store)
         pending = self._pending_after(standing, proposal, order)
-        is_changed, number = not proposal.is_same_as(standing), self.history.next_number
+        is_changed, number = proposal.is_change, self.history.next_number
         if order.is_dry_run:
             return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, pending)
         if is_changed:
@@ -245,6 +245,8 @@ class Configuration:
         if order.guard_s is not None:
             baseline = {**self._vitals.last(order.guard_s).as_json(), "window": order.guard_s}
             made.append(Pending(number, now_s + order.guard_s, {}, baseline))
+        if not made and not standing.pending:
+            return ()
         pending = after_change(
             [one for one in standing.pending if order.ends is None or not _is_same(one, order.ends)],
             *(standing.document, proposal.loaded.document.raw),

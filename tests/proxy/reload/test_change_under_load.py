@@ -73,8 +73,9 @@ async def test_no_request_fails_and_each_sees_one_revision(proxy: ProxyHarness, 
     failed = [status for status in statuses if status != 200]
     print(f"{len(statuses)} requests, {len(numbers) - 1} changes in {SECONDS:g} s: {len(failed)} failed")
     assert failed == []
-    assert len(seen) == len(statuses) >= 0.8 * SECONDS * REQUESTS_PER_S
-    assert len(numbers) > 0.6 * SECONDS * CHANGES_PER_S
+    assert len(seen) == len(statuses)
+    assert len(statuses) > 0.3 * SECONDS * REQUESTS_PER_S  # a busy machine asks less often
+    assert len(numbers) > 0.3 * SECONDS * CHANGES_PER_S
     mixed = [one for one in seen if one[:2] != one[2:] or numbers[one[0]] != one[1]]
     assert mixed == []
     assert len({one[0] for one in seen}) > 0.6 * len(numbers)
