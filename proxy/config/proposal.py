@@ -104,19 +104,20 @@ class Proposer:
         What is edited is the document with defaults filled in; were all of them written down, they would count as
         changed, and hide later edits of the file.
         """
-        target = wanted.document.raw
-        lean = merge(standing.document, difference(effective(standing.loaded), target))
+        target, source = wanted.document.raw, wanted.document.source
+        patch = difference(effective(standing.loaded), target)
+        lean = merge(standing.document, patch)
         if is_same(lean, target):
             return wanted
-        loaded = self.validated(lean, wanted.document.source)
-        if (loaded.settings, loaded.sections) == (wanted.settings, wanted.sections):
+        try:
+            loaded = self.validated(lean, source)
+        except ConfigError:
+            loaded = None
+        if loaded is not None and (loaded.settings, loaded.sections) == (wanted.settings, wanted.sections):
             return loaded
-        # Below a key whose default is a mapping (providers), writing a part replaces the whole: write the whole.
-        lean_shown, wanted_shown = effective(loaded), effective(wanted)
-        differing = {key for key in wanted_shown if not is_same(lean_shown.get(key), wanted_shown[key])}
-        return self.validated(
-            {**lean, **{key: target[key] for key in differing if key in target}}, wanted.document.source
-        )
+        # Below a key whose default is a mapping (providers), to write a part is to replace the whole: write the whole.
+        kept = {key: value for key, value in standing.document.items() if key not in patch}
+        return self.validated({**kept, **{key: target[key] for key in patch if key in target}}, source)
 
     @staticmethod
     def _revealed(document: Json, store: SecretStore) -> Json:
