@@ -461,6 +461,33 @@ async def test_edit_that_is_not_valid_is_refused_and_told_everywhere(filed: Prox
     assert (await health(filed))["status"] == "healthy"
 
 
+async def test_link_that_a_container_platform_swaps_is_followed(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    folder, content = filed.config_path.parent, filed.config_path.read_text()
+    for version, text in (("v1", content), ("v2", content.replace('"maxQueue": 1', '"maxQueue": 2'))):
+        (folder / version).mkdir()
+        (folder / version / "proxy.yaml").write_text(text)
+    (folder / "..data").symlink_to("v1")
+    (folder / "link").symlink_to("..data/proxy.yaml")
+    (folder / "link").rename(filed.config_path)
+    await asyncio.sleep(0.7)
+    before = filed.app.configuration.standing.revision
+
+    (folder / "..new").symlink_to("v2")
+    (folder / "..new").rename(folder / "..data")
+
+    await until(lambda: filed.app.configuration.standing.revision == 2, "the new version is in force", timeout_s=1.0)
+    assert (before, await value(filed, "maxQueue")) == (1, 2)
+
+
+async def test_file_that_was_edited_before_the_watch_began_is_found(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+
+    filed.write(max_queue=2)  # at once: the watch has not begun
+
+    await until(lambda: filed.app.configuration.standing.revision == 2, "it is in force", timeout_s=1.5)
+
+
 async def test_watching_can_be_switched_off_live(filed: ProxyHarness) -> None:
     await filed.start(max_queue=1)
     await call(filed, "PATCH", "/config", {"changes": {"watchFile": False}})
