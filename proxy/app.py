@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loguru import logger
@@ -14,7 +13,7 @@ from proxy.config.credentials import credential
 from proxy.config.environment import proxy_for
 from proxy.config.history import History
 from proxy.config.issues import Facts, find_issues
-from proxy.config.loader import Document, Loaded, plugin_names, read, validate
+from proxy.config.loader import Loaded
 from proxy.config.models import ServerSettings
 from proxy.config.proposal import Proposer
 from proxy.config.restore import Restored, restore
@@ -23,16 +22,17 @@ from proxy.config.state import StateFolder
 from proxy.errors import ConfigError, Fault
 from proxy.events import Events
 from proxy.host.instance import Machinery
-from proxy.host.loader import LoadedPlugin, config_models, load
+from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
 from proxy.logs import Logs
 from proxy.metrics import Registry
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRequest, AdminRoute, Issue
-from proxy.redaction import Redactor
 from proxy.reload.configuration import Configuration
 from proxy.reload.file import ConfigFile
 from proxy.reload.generation import Ingredients, build
+from proxy.reload.prepare import Prepared, plugins_of
+from proxy.reload.record import Record
 from proxy.reload.swap import Swapper
 from proxy.reload.vitals import Vitals
 from proxy.server.admin import AdminSide, AdminTable
@@ -47,36 +47,6 @@ from proxy.server.status import State, Status
 from proxy.tasks import Tasks
 
 BACKLOG = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A validated configuration with the plugins it names; nothing has been opened yet."""
-
-    loaded: Loaded
-    environ: Mapping[str, str]
-    redactor: Redactor
-    """Knows every secret of the configuration."""
-
-
-def plugins_of(document: Document) -> tuple[LoadedPlugin, ...]:
-    """Load the plugins that a document names. Raises ConfigError."""
-    return load(plugin_names(document))
-
-
-def prepare(document: Document, environ: Mapping[str, str], host: str | None = None) -> Prepared:
-    """Load the plugins a document names and validate all of it.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
-    loaded = validate(document, config_models(plugins_of(document)), host=host)
-    return Prepared(loaded, environ, Redactor(secret_values(loaded)))
-
-
-def prepare_file(path: Path, environ: Mapping[str, str], host: str | None = None) -> Prepared:
-    """Read a file and prepare it; see `prepare`."""
-    return prepare(read(path, environ), environ, host)
 
 
 class App:
@@ -152,10 +122,11 @@ class App:
             redactor=self._redactor,
             clock=clock,
         )
+        record = Record(history, self.events, self._wall_clock)
         self._vitals = Vitals(self.pipeline.totals, clock)
         self.configuration = Configuration(
             restored.standing,
-            history=history,
+            record=record,
             store=store,
             proposer=proposer,
             swapper=Swapper(self.pipeline, self.host, ingredients, self._make_ready),
@@ -165,7 +136,7 @@ class App:
             tasks=self.tasks,
             wall_clock=self._wall_clock,
         )
-        self.configuration.note_start(restored, corrupt)
+        record.begin(restored, store, corrupt)
 
     def _make_server(self) -> None:
         """Make what listens and answers."""
@@ -354,7 +325,7 @@ class App:
             base=configuration.standing.base,
             file=self._file_path,
             plugins=[plugin.name for plugin in self.plugins],
-            troubles=tuple(configuration.troubles.values()),
+            troubles=tuple(configuration.record.troubles.values()),
             told=self.host.issues(),
         )
         return await asyncio.to_thread(find_issues, facts)  # it asks the disk who may read files

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from proxy.app import prepare_file
 from proxy.cli.exits import DONE, REFUSED
 from proxy.cli.session import Session
 from proxy.errors import ConfigError
+from proxy.reload.prepare import prepare_file
 
 
 def check(path: Path, session: Session) -> int:

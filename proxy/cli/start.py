@@ -11,12 +11,13 @@ from typing import Final
 import uvloop
 
 from proxy import __version__
-from proxy.app import App, Prepared, prepare_file
+from proxy.app import App
 from proxy.cli.commands import DEFAULT_CONFIG
 from proxy.config.environment import read_environment
 from proxy.errors import ConfigError
 from proxy.events import Events
 from proxy.logs import Logs, setup
+from proxy.reload.prepare import Prepared, prepare_file
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h."""

@@ -2,19 +2,16 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from proxy.config.edits import Edit
-from proxy.config.history import History
 from proxy.config.loader import Document
 from proxy.config.patch import difference
 from proxy.config.proposal import Proposal, Proposer, diff_of
-from proxy.config.restore import Restored
 from proxy.config.revisions import Cause, Pending, Revision
-from proxy.config.secrets import SecretStore, redact, secret_values
+from proxy.config.secrets import SecretStore, secret_values
 from proxy.config.standing import Standing
 from proxy.errors import (
     ConfigError,
@@ -22,15 +19,13 @@ from proxy.errors import (
     Overloaded,
     ProxyError,
     RevisionMismatch,
-    StorageFailed,
-    StorageFull,
     UnknownPath,
 )
-from proxy.events import Events, Level
-from proxy.plugin import Issue, Severity
+from proxy.events import Events
 from proxy.redaction import Redactor
 from proxy.reload.order import Order, Outcome
 from proxy.reload.pending import Endings, after_change
+from proxy.reload.record import Record
 from proxy.reload.swap import Swapper
 from proxy.reload.vitals import Vitals
 from proxy.tasks import Tasks
@@ -63,7 +58,7 @@ class Configuration:
         self,
         standing: Standing,
         *,
-        history: History,
+        record: Record,
         store: SecretStore,
         proposer: Proposer,
         swapper: Swapper,
@@ -74,9 +69,7 @@ class Configuration:
         wall_clock: Callable[[], float],
     ) -> None:
         self.standing = standing
-        self.history = history
-        self.troubles: dict[str, Issue] = {}
-        """What went wrong with the configuration outside of any call, by kind, until it is mended."""
+        self.record = record
         self._store = store
         self._proposer = proposer
         self._swapper = swapper
@@ -96,40 +89,6 @@ class Configuration:
             keep=self._keep,
             wall_clock=wall_clock,
         )
-
-    def note_start(self, restored: Restored, corrupt: Sequence[str]) -> None:
-        """Take note of what the start found, and write down what it begins with; blocks on the disk.
-
-        Args:
-            corrupt: files of the state folder that were damaged, a line each.
-        """
-        if corrupt:
-            self._trouble("revision_corrupt", "warning", "; ".join(corrupt), "What these files held is lost.")
-        if restored.trouble is not None:
-            self.troubles[restored.trouble.kind] = restored.trouble
-            self._events.emit("ERROR", "config_overlay_set_aside", restored.trouble.message)
-        standing = self.standing
-        if restored.cause is None:
-            count = len(diff_of(standing.base, standing.document))
-            over = f", {count} live changes over the file" if count else ""
-            self._events.emit("INFO", "config_restored", f"revision {standing.revision} goes on{over}")
-            return
-        order = Order(author=restored.cause, cause=restored.cause, reason=restored.reason[:500])
-        try:
-            self.history.save(
-                self._revision(standing, order, restored.diff, self._store),
-                self._store.known,
-                standing.loaded.settings.changes.keep,
-            )
-        except OSError as error:
-            self.history.skip()
-            reason = (error.strerror or str(error)).lower()
-            message = f"revision {standing.revision} cannot be written to the state folder: {reason}"
-            self._trouble("write_failed", "error", message, NO_CHANGE)
-
-    def _trouble(self, kind: str, severity: Severity, message: str, why: str) -> None:
-        self.troubles[kind] = Issue(kind, severity, "state.dir", message, why)
-        self._events.emit("ERROR" if severity == "error" else "WARN", f"config_{kind}", message)
 
     def start(self) -> None:
         """Begin to wait for the changes that end by themselves."""
@@ -179,9 +138,9 @@ class Configuration:
 
     async def find(self, number: int) -> Revision:
         """Read a revision from the disk. Raises UnknownPath."""
-        found = await asyncio.to_thread(self.history.get, number)
+        found = await asyncio.to_thread(self.record.history.get, number)
         if found is None:
-            kept = await asyncio.to_thread(self.history.numbers)
+            kept = await asyncio.to_thread(self.record.history.numbers)
             span = f"{kept[0]} to {kept[-1]} are kept" if kept else "none is kept"
             raise UnknownPath(f"there is no revision {number}; {span}")
         return found
@@ -206,18 +165,18 @@ class Configuration:
                 result: Outcome | ProxyError = await asyncio.shield(task)
         except TimeoutError:
             raise Overloaded(f"the change takes more than {LONGEST_CHANGE_S:g} s; see /deployments") from None
-        finally:
-            self._waiting -= 1
         if isinstance(result, ProxyError):
             raise result
         return result
 
     async def _in_turn(self, make: Make, order: Order) -> Outcome | ProxyError:
-        async with self._lock:
-            try:
+        try:
+            async with self._lock:
                 return await self._make_change(make, order)
-            except ProxyError as error:
-                return error
+        except ProxyError as error:
+            return error
+        finally:
+            self._waiting -= 1
 
     async def _make_change(self, make: Make, order: Order) -> Outcome:
         standing = self.standing
@@ -227,7 +186,7 @@ class Configuration:
         store = self._store.fork()
         proposal = await asyncio.to_thread(make, standing, store)
         pending = self._pending_after(standing, proposal, order)
-        is_changed, number = proposal.is_change, self.history.next_number
+        is_changed, number = proposal.is_change, self.record.history.next_number
         if order.is_dry_run:
             return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, pending)
         if is_changed:
@@ -238,7 +197,7 @@ class Configuration:
         return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, standing.pending)
 
     def _pending_after(self, standing: Standing, proposal: Proposal, order: Order) -> tuple[Pending, ...]:
-        number, now_s = self.history.next_number, self._wall_clock()
+        number, now_s = self.record.history.next_number, self._wall_clock()
         made = []
         if order.ttl_s is not None:
             made.append(Pending(number, now_s + order.ttl_s, {}))
@@ -261,58 +220,20 @@ class Configuration:
     async def _put_in_force(
         self, proposal: Proposal, order: Order, pending: tuple[Pending, ...], store: SecretStore
     ) -> None:
-        number, loaded = self.history.next_number, proposal.loaded
+        number, loaded = self.record.history.next_number, proposal.loaded
         self._redactor.register(*await asyncio.to_thread(secret_values, loaded))
         swap = await self._swapper.prepare(number, loaded)
         standing = Standing(number, proposal.base, loaded, proposal.shown, pending)
         try:
-            await self._write(partial(self._revision, standing, order, proposal.diff, store), store)
+            await self.record.write(standing, order, proposal.diff, store)
         except BaseException:
             await swap.undo()
             raise
         swap.commit()
         self.standing, self._store = standing, store
-        for kind in ("overlay_set_aside", "write_failed"):
-            self.troubles.pop(kind, None)
-        self._tell(order, proposal, number)
+        self.record.tell(number, order, proposal.diff)
         self._endings.arm(pending)
         await swap.finish()
-
-    def _revision(
-        self, standing: Standing, order: Order, diff: Sequence[dict[str, object]], store: SecretStore
-    ) -> Revision:
-        shape = standing.loaded.shape
-        return Revision(
-            number=standing.revision,
-            time_s=self._wall_clock(),
-            author=order.author,
-            reason=order.reason,
-            cause=order.cause,
-            document=redact(standing.document, shape, store),
-            base=redact(standing.base, shape, store),
-            diff=tuple(diff),
-            pending=tuple(replace(one, inverse=redact(one.inverse, shape, store)) for one in standing.pending),
-        )
-
-    async def _write(self, make: Callable[[], Revision], store: SecretStore) -> None:
-        keep = self.standing.loaded.settings.changes.keep
-        try:
-            await asyncio.to_thread(lambda: self.history.save(make(), store.known, keep))
-        except OSError as error:
-            kind = StorageFull if error.errno in FULL else StorageFailed
-            reason = (error.strerror or str(error)).lower()
-            message = f"nothing was changed: the revision cannot be written to the state folder: {reason}"
-            self._trouble("write_failed", "error", message, NO_CHANGE)
-            raise kind(message) from error
-
-    def _tell(self, order: Order, proposal: Proposal, number: int) -> None:
-        paths = [str(one["path"]) for one in proposal.diff]
-        more = f" and {len(paths) - MOST_PATHS_TOLD} more" if len(paths) > MOST_PATHS_TOLD else ""
-        what = ", ".join(paths[:MOST_PATHS_TOLD]) + more or "no setting in effect"
-        why = f": {order.reason}" if order.reason else ""
-        level: Level = "WARN" if order.cause == "guard" else "INFO"
-        message = f"revision {number} by {order.author} ({order.cause}) changed {what}{why}"
-        self._events.emit(level, "config_changed", message, revision=number, cause=order.cause, author=order.author)
 
     # -- changes that end by themselves --------------------------------------------------------------------------------
 
@@ -338,13 +259,9 @@ class Configuration:
                 return
 
     async def _note_pending(self, pending: tuple[Pending, ...]) -> None:
-        """Write down that something is no longer pending, or that something else is, where no setting changed."""
+        """Take note that something else is pending, where no setting changed."""
         standing = replace(self.standing, pending=pending)
-        found = await asyncio.to_thread(self.history.get, standing.revision)
-        if found is not None:
-            shape = standing.loaded.shape
-            noted = tuple(replace(one, inverse=redact(one.inverse, shape, self._store)) for one in pending)
-            await self._write(lambda: replace(found, pending=noted), self._store)
+        await self.record.write_pending(standing, self._store)
         self.standing = standing
         self._endings.arm(pending)
 

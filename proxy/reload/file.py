@@ -56,7 +56,7 @@ class ConfigFile:
         Raises:
             ConfigError: it is refused; also told in the log, in `/health` and in `/config/issues` until it is mended.
         """
-        troubles = self._configuration.troubles
+        troubles = self._configuration.record.troubles
         self._seen = await asyncio.to_thread(self._content)
         try:
             outcome = await self._configuration.apply_file(lambda: read(self.path, self._environ), order)

@@ -43,7 +43,7 @@ class DeploymentRoutes:
         ]
 
     async def _list(self, request: AdminRequest) -> Json:
-        history = self._configuration.history
+        history = self._configuration.record.history
 
         def read() -> list[Revision]:
             found = (history.get(number) for number in reversed(history.numbers()))

@@ -95,7 +95,7 @@ class Status:
     def problems(self) -> list[str]:
         """List what an operator should look at, in words that name the setting or call that mends it."""
         generation = self._pipeline.generation
-        found = [f"{issue.message}; see /config/issues" for issue in self._configuration.troubles.values()]
+        found = [f"{issue.message}; see /config/issues" for issue in self._configuration.record.troubles.values()]
         found += [
             f"plugin {name} is switched off; POST /plugins/{name}/enable switches it on"
             for name in generation.host.switched_off

@@ -10,10 +10,11 @@ from typing import Any, Self
 import orjson
 from pydantic.alias_generators import to_camel
 
-from proxy.app import App, prepare
+from proxy.app import App
 from proxy.config.loader import document_of, read
 from proxy.events import Events
 from proxy.exchange import JsonObject
+from proxy.reload.prepare import prepare
 from proxy.testing.fake_provider import FakeProvider
 from proxy.testing.raw_client import RawClient, RawResponse
 

@@ -4,10 +4,10 @@ import asyncio
 import gc
 import os
 
-from proxy.app import prepare
 from proxy.config.credentials import credential
 from proxy.config.loader import document_of
 from proxy.reload.generation import Ingredients, build
+from proxy.reload.prepare import prepare
 from proxy.testing import FakeProvider, ProxyHarness, RawClient, encode_request
 from proxy.upstream.response import Chunks
 

@@ -1,0 +1,112 @@
+"""Edits of the configuration file while the program runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from proxy.testing import ProxyHarness
+from tests.e2e.rig import until
+from tests.proxy.reload.rig import health, kinds
+from tests.proxy.server.test_config_routes import call, value
+
+
+@pytest.fixture
+async def filed() -> AsyncIterator[ProxyHarness]:
+    async with ProxyHarness(has_file=True) as harness:
+        yield harness
+
+
+async def test_edit_of_the_file_becomes_a_revision_within_a_second(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    await asyncio.sleep(0.3)  # for the watch to begin
+
+    filed.write(max_queue=2)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "the edit is in force", timeout_s=1.0)
+
+    newest: Any = (await call(filed, "GET", "/deployments/2")).json()
+    assert (newest["cause"], newest["author"]) == ("file", "file")
+    assert newest["diff"] == [{"path": "maxQueue", "old": 1, "new": 2}]
+
+
+async def test_edit_that_is_not_valid_is_refused_and_told_everywhere(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    await asyncio.sleep(0.3)
+
+    filed.config_path.write_text("server:\n  prot: 1\nmaxQueue: -5\n")
+    await until(lambda: "config_refused" in kinds(filed), "it is refused", timeout_s=1.0)
+
+    sick = await health(filed)
+    issues: Any = (await call(filed, "GET", "/config/issues")).json()
+    event = next(one for one in filed.events.recent() if one.kind == "config_refused")
+    for told in (event.message, sick["problems"][0], issues["issues"][0]["message"]):
+        assert f"{filed.config_path}:2: server.prot: is not a known key (did you mean port?)" in told
+        assert f"{filed.config_path}:3: maxQueue: -5 is not at least 0" in told
+    assert (event.level, sick["status"], sick["revision"]) == ("ERROR", "degraded", 1)
+    assert await value(filed, "maxQueue") == 1
+
+    filed.write(max_queue=4)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "mended", timeout_s=1.0)
+    assert (await health(filed))["status"] == "healthy"
+
+
+async def test_link_that_a_container_platform_swaps_is_followed(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    folder, content = filed.config_path.parent, filed.config_path.read_text()
+    for version, text in (("v1", content), ("v2", content.replace('"maxQueue": 1', '"maxQueue": 2'))):
+        (folder / version).mkdir()
+        (folder / version / "proxy.yaml").write_text(text)
+    (folder / "..data").symlink_to("v1")
+    (folder / "link").symlink_to("..data/proxy.yaml")
+    (folder / "link").rename(filed.config_path)
+    await asyncio.sleep(0.7)
+    before = filed.app.configuration.standing.revision
+
+    (folder / "..new").symlink_to("v2")
+    (folder / "..new").rename(folder / "..data")
+
+    await until(lambda: filed.app.configuration.standing.revision == 2, "the new version is in force", timeout_s=1.0)
+    assert (before, await value(filed, "maxQueue")) == (1, 2)
+
+
+async def test_file_that_was_edited_before_the_watch_began_is_found(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+
+    filed.write(max_queue=2)  # at once: the watch has not begun
+
+    await until(lambda: filed.app.configuration.standing.revision == 2, "it is in force", timeout_s=1.5)
+
+
+async def test_watching_can_be_switched_off_live(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    await call(filed, "PATCH", "/config", {"changes": {"watchFile": False}})
+
+    filed.write(max_queue=2)
+    await asyncio.sleep(1.0)
+
+    assert await value(filed, "maxQueue") == 1
+
+
+async def test_live_change_and_edit_of_other_keys_live_side_by_side(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1, changes={"watchFile": False})
+    await call(filed, "PATCH", "/config?ttl=15m", {"maxConcurrency": 9, "maxQueue": 8})
+    filed.write(max_queue=2, changes={"watchFile": False})
+
+    await call(filed, "POST", "/deployments")
+
+    assert (await value(filed, "maxConcurrency"), await value(filed, "maxQueue")) == (9, 2)
+    assert [one["reverts"] for one in (await health(filed))["expiring"]] == [["maxConcurrency"]]
+
+
+async def test_reset_goes_back_to_the_file_as_last_accepted(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1, changes={"watchFile": False})
+    await call(filed, "PATCH", "/config", {"maxConcurrency": 9})
+    filed.write(max_queue=2, changes={"watchFile": False})
+    await call(filed, "POST", "/deployments")
+    filed.config_path.write_text("maxQueue: -1")
+
+    await call(filed, "POST", "/reset")
+
+    assert (await value(filed, "maxConcurrency"), await value(filed, "maxQueue")) == (100, 2)
+    assert filed.app.configuration.standing.overlay == {}
