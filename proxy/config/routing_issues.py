@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
-from proxy.config.document import dotted
+from proxy.config.document import dotted, printable
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested, value_at
 from proxy.config.loader import Loaded
@@ -84,7 +84,7 @@ def _alias_to_unlisted_model(settings: Settings, raw: Json, alias: str) -> Itera
             "alias_to_unlisted_model",
             "info",
             dotted(("models", alias, position)),
-            f"{show(model)} is none of the models of {name}: {', '.join(provider.models)}",
+            f"{show(model)} is none of the models of {name}: {printable(', '.join(provider.models), 200)}",
             f"{name} is asked for it all the same; if the name is misspelt, it answers with an error. "
             "The patch adds it to the list",
             patch=nested(path, [*value_at(raw, path), model]),
@@ -117,19 +117,24 @@ def _fallback_unreachable(settings: Settings, alias: str) -> Iterator[Issue]:
 
 
 def _fallback_echo(settings: Settings, alias: str, written: list[Any]) -> Iterator[Issue]:  # Any: JSON
+    """With fallback switched off, echo still answers where those before it are not enabled."""
     targets = _targets(settings, alias)
-    real = [name for name, provider, _ in targets if provider.type not in ("echo", "http")]
-    echoes = [position for position, (_, provider, _) in enumerate(targets) if provider.type == "echo"]
-    if not real or not echoes or not targets[echoes[0]][1].enabled:
+    real = [position for position, (_, provider, _) in enumerate(targets) if provider.type not in ("echo", "http")]
+    echoes = [
+        position
+        for position, (_, provider, _) in enumerate(targets)
+        if provider.type == "echo" and provider.enabled and real and position > real[0]
+    ]
+    if not echoes:
         return
-    first = settings.providers[real[0]]
-    if targets[echoes[-1]][0] != real[0] and not settings.enable_fallback_providers and first.enabled:
+    before = [targets[position][1] for position in real if position < echoes[0]]
+    if not settings.enable_fallback_providers and any(provider.enabled for provider in before):
         return
     yield Issue(
         "fallback_echo",
         "warning",
         dotted(("models", alias, echoes[0])),
-        f"falls back from {real[0]} to {targets[echoes[0]][0]}, which is of type echo",
+        f"falls back from {targets[real[0]][0]} to {targets[echoes[0]][0]}, which is of type echo",
         "a client gets made-up answers with status 200 instead of an error",
         patch=nested(("models", alias), [item for position, item in enumerate(written) if position not in echoes]),
     )

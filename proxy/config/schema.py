@@ -1,137 +1,169 @@
-"""The JSON Schema of the configuration: for editors, for forms, and for whoever wants to know what changes live."""
+"""The whole document as a JSON Schema, for editors and for pages that offer settings."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import models_json_schema
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from proxy.config.export import filled
+from proxy.config.export import MARKER
 from proxy.config.models import Settings
 from proxy.config.patch import Json
-from proxy.config.secrets import ID
-from proxy.config.shape import Annotation, Shape, fields_of, members
+from proxy.config.schema_values import unit_of, value_schema
+from proxy.config.shape import Annotation, Shape, child, model_of
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-REFERENCE: Final = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:[-?][^}]*)?\}"}
-"""Text in which the environment is put in; what comes of it is checked by the program."""
 
-DURATION: Final = {"type": "string", "pattern": r"^\s*([0-9.]+\s*(ms|s|m|h|d)?\s*)+$"}
-SIZE: Final = {"type": "string", "pattern": r"^\s*[0-9.]+\s*([KMGTkmgt]?[Bb])?\s*$"}
-UNITS: Final = {"duration": "seconds", "size": "bytes"}
-SCALARS: Final[Mapping[object, str]] = {int: "integer", float: "number", bool: "boolean", str: "string"}
-BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-BY_ID: Final = {"type": "object", "properties": {ID: {"type": "string"}}, "required": [ID]}
-"""What stands for a secret in an export."""
+_ABOUT_MODELS: Final = ("description", "type", "required", "additionalProperties")
+
+_OPEN: Final = {"type": ["object", "null"], "description": "Section of a plugin that is not built in."}
 
 
-def schema(shape: Shape, *, is_open: bool = False) -> Json:
-    """Describe the whole document.
+def schema(shape: Shape) -> Json:
+    """Describe every place of the document.
 
-    Args:
-        shape: the core's settings and the sections of loaded plugins.
-        is_open: sections of plugins that are not loaded here are let pass.
+    Where text is taken for a number or a flag, `pattern` says which; a `${NAME}` is taken anywhere. Beside the words
+    of JSON Schema each setting carries `live`, false if it takes effect at the next start, and a duration or size
+    carries `unit`, which a bare number has.
+
     Returns:
-        A JSON Schema, 2020-12. Each setting has `description`, `default`, and two members of ours: `live`, whether a
-        change takes effect at once, and `unit`, seconds or bytes.
+        It refuses no document that the program takes; it cannot know what the environment holds, nor which keys
+        contradict each other.
+    Source:
+        JSON Schema, draft 2020-12.
     """
-    whole = _model(Settings)
-    for name, model in shape.sections.items():
-        whole["properties"][name] = {**_model(model), "description": (model.__doc__ or name).strip().partition("\n")[0]}
-    whole["properties"]["$export"] = {"type": "object", "description": "Marks a whole document; see GET /config."}
-    if is_open:
-        whole["additionalProperties"] = {"type": ["object", "null"]}
-    return {"$schema": DIALECT, "title": "Switchyard configuration", **whole}
+    models: list[type[BaseModel]] = [Settings, *shape.sections.values()]
+    by_model, together = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
+    writer = _Writer(together.get("$defs", {}))
+    whole = writer.value(by_model[Settings, "validation"], Settings, Settings(), True, ())
+    for key, model in shape.sections.items():
+        section = writer.value(by_model[model, "validation"], model, model(), True, ())
+        whole["properties"][key] = {"description": f"Section of the plugin {key}.", **_nullable(section)}
+    whole["properties"][MARKER] = {"type": "object", "description": "Marks a whole document, as GET /config gives it."}
+    return {
+        "$schema": DIALECT,
+        "title": "Switchyard configuration",
+        **_nullable(whole),
+        "description": "What stands in conf/proxy.yaml, and in the document of /config.",
+    }
 
 
 def schema_text(shape: Shape) -> str:
-    """Write the schema for editors, which know nothing of a user's own plugins: `conf/proxy.schema.json`."""
-    return orjson.dumps(schema(shape, is_open=True), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    """Write the schema as it stands in `conf/proxy.schema.json`: sections of plugins it does not know are taken too."""
+    return orjson.dumps({**schema(shape), "additionalProperties": _OPEN}, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
-def _model(model: type[BaseModel]) -> Json:
-    properties = {key: _field(field) for key, field in fields_of(model).items()}
-    required = [key for key, field in fields_of(model).items() if field.is_required()]
-    found: Json = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**found, "required": required} if required else found
+class _Writer:
+    """Turns what pydantic writes, which is about values, into what is about the document.
+
+    Args:
+        definitions: the models, by the names that `$ref` uses.
+    """
+
+    def __init__(self, definitions: Mapping[str, Json]) -> None:
+        self._definitions = definitions
+
+    def value(self, node: Json, annotation: Annotation, instance: object, is_live: bool, path: tuple[str, ...]) -> Json:
+        """Write what may stand in one place, models written out.
+
+        Args:
+            annotation: the type of the place, None where it is not known.
+            instance: the model that is there by default, where there is one.
+            path: names of the models around it: one that holds itself is left open inside.
+        """
+        if "$ref" in node:
+            name = node["$ref"].rpartition("/")[2]
+            if name in path:
+                return {"type": "object"}
+            return self.value(self._definitions[name], annotation, instance, is_live, (*path, name))
+        if "properties" in node:
+            return self._model(node, annotation, instance, is_live, path)
+        alternatives = node.get("anyOf", node.get("oneOf", ()))
+        if alternatives:
+            outer = {"format": "timeout"} if _is_timeout(node) else {}
+            kinds = [{**each, **outer} for each in alternatives if each.get("type") != "null"]
+            written = [self.value(each, annotation, instance, is_live, path) for each in kinds]
+            return written[0] if len(written) == 1 else {"anyOf": written}
+        whole = dict(node)
+        if isinstance(items := node.get("items"), dict):
+            whole["items"] = self.value(items, child(annotation, 0), None, is_live, path)
+        for pattern, inner in node.get("patternProperties", {}).items():  # names that the model restricts
+            whole |= {"propertyNames": {"pattern": pattern}, "additionalProperties": inner}
+        if isinstance(inner := whole.get("additionalProperties"), dict):
+            named = self.value(inner, child(annotation, "any"), None, is_live, path)
+            whole["additionalProperties"] = _nullable(named)
+        return value_schema(whole)
+
+    def _model(
+        self, node: Json, annotation: Annotation, instance: object, is_live: bool, path: tuple[str, ...]
+    ) -> Json:
+        model = model_of(annotation)
+        fields = model.model_fields if model is not None else {}
+        names = {field.alias or name: name for name, field in fields.items()}
+        properties = {}
+        for key, inner in node["properties"].items():
+            field, default = fields.get(names.get(key, "")), PydanticUndefined
+            if isinstance(instance, BaseModel) and type(instance) is model:
+                default = getattr(instance, names[key])
+            elif field is not None:
+                default = field.get_default(call_default_factory=True, validated_data={})
+            written = self._property(inner, field.annotation if field else None, default, is_live, path)
+            properties[key] = written if key in node.get("required", ()) else _nullable(written)
+        kept: Json = {
+            key: node[key] for key in ("description", "type", "required", "additionalProperties") if key in node
+        }
+        return {**kept, "properties": properties}
+
+    def _property(
+        self, node: Json, annotation: Annotation, default: object, is_live: bool, path: tuple[str, ...]
+    ) -> Json:
+        is_live = is_live and node.get("live") is not False
+        written = self.value(node, annotation, default, is_live, path)
+        if "description" in node:
+            written = {"description": node["description"], **_without(written, "description")}
+        inner = written.get("additionalProperties")
+        if "properties" in written:
+            return written
+        if not (isinstance(inner, dict) and "properties" in inner):
+            written["live"] = is_live
+        shown = "none" if default is None and _is_timeout(node) else _shown(default)
+        if shown is not None:
+            written["default"] = shown
+        if unit := unit_of(node):
+            written["unit"] = unit
+        return written
 
 
-def _field(field: FieldInfo) -> Json:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    kind = extra.get("format")
-    described: Json = {"description": field.description or ""}
-    inner = _type(field.annotation, field, str(kind) if kind in UNITS else None)
-    if inner.get("type") == "object" and "properties" in inner:
-        return {**described, **_or_null(inner)}  # a group: its settings say the rest
-    if kind in UNITS:
-        described["unit"] = UNITS[str(kind)]
-    default = filled(field)
-    if default is not None:
-        described["default"] = default
-    return {**described, "live": extra.get("live", True) is True, **_or_null(inner)}
+def _is_timeout(node: Json) -> bool:
+    """Tell a timeout, which may be `none`, from a duration that need not be given: its format is around both."""
+    return "anyOf" in node and node.get("format") == "duration"
 
 
-def _or_null(described: Json) -> Json:
-    """Let a key be there without a value: then its default counts."""
-    if "anyOf" in described:
-        return {**described, "anyOf": [*described["anyOf"], {"type": "null"}]}
-    if isinstance(described.get("type"), str) and "enum" not in described:
-        return {**described, "type": [described["type"], "null"]}
-    return {"anyOf": [described, {"type": "null"}]}
+def _shown(value: object) -> Any:  # Any: JSON, None for what is not shown
+    """Write a default as `GET /config` shows it; a secret is never one."""
+    if value is None or value is PydanticUndefined or isinstance(value, SecretStr):
+        return None
+    if isinstance(value, BaseModel):
+        fields = {name: field.alias or name for name, field in type(value).model_fields.items()}
+        return {key: _shown(getattr(value, name)) for name, key in fields.items() if name in value.model_fields_set}
+    if isinstance(value, dict):
+        return {str(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown for item in value if (shown := _shown(item)) is not None]
+    return int(value) if isinstance(value, float) and value.is_integer() else to_jsonable_python(value)
 
 
-def _type(annotation: Annotation, field: FieldInfo | None = None, kind: str | None = None) -> Json:
-    """Describe what may stand in a place."""
-    parts = [part for part in members(annotation) if part is not type(None)]
-    part = parts[0]
-    if isinstance(part, type) and issubclass(part, BaseModel):
-        return _model(part)
-    origin, arguments = get_origin(part), get_args(part)
-    if origin is Literal:
-        return {"anyOf": [{"enum": list(arguments)}, REFERENCE]}
-    if origin is dict:
-        return {"type": "object", **_names(arguments[0]), "additionalProperties": _value(arguments[1])}
-    if origin in (tuple, list):
-        return {"type": "array", "items": _type(arguments[0])}
-    if part is SecretStr:
-        return {"anyOf": [{"type": "string"}, BY_ID], "writeOnly": True}
-    return _scalar(part, field, kind, is_optional=len(parts) < len(members(annotation)))
+def _nullable(node: Json) -> Json:
+    """Allow null, which means the default, at a key that need not be there."""
+    if "anyOf" in node:
+        return {**node, "anyOf": [*node["anyOf"], {"type": "null"}]}
+    if "type" not in node:
+        return node
+    kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
+    return {**node, "type": [*kinds, "null"]}
 
 
-def _value(annotation: Annotation) -> Json:
-    """Describe the values of a mapping; text there may be secret by its name, as a header is."""
-    described = _type(annotation)
-    return {"anyOf": [described, BY_ID]} if described.get("type") == "string" else described
-
-
-def _scalar(part: Annotation, field: FieldInfo | None, kind: str | None, *, is_optional: bool) -> Json:
-    described: Json = {"type": SCALARS[part], **_bounds(field)}
-    if part is str:
-        return described
-    others: list[Json] = []
-    if kind is not None and "exclusiveMinimum" not in described:
-        described["minimum"] = 0
-    if kind == "duration":
-        others = [DURATION, *([{"const": "none"}] if is_optional else [])]
-    elif kind == "size":
-        others = [SIZE]
-    return {"anyOf": [described, *others, REFERENCE]}
-
-
-def _bounds(field: FieldInfo | None) -> Json:
-    found: Json = {}
-    for bound in field.metadata if field is not None else ():
-        for attribute, word in BOUNDS.items():
-            if (limit := getattr(bound, attribute, None)) is not None:
-                found[word] = limit
-    return found
-
-
-def _names(annotation: Annotation) -> Json:
-    """Give the rule for the names of a mapping, if there is one."""
-    for rule in getattr(annotation, "__metadata__", ()):
-        pattern: Any = next((each.pattern for each in rule.metadata if hasattr(each, "pattern")), None)
-        if pattern is not None:
-            return {"propertyNames": {"pattern": pattern}}
-    return {}
+def _without(node: Json, key: str) -> Json:
+    return {name: value for name, value in node.items() if name != key}

@@ -1,28 +1,35 @@
-"""Every setting is described, and stands in conf/proxy.yaml and docs/configuration.md; none there is made up."""
+"""Every setting and kind of issue is described in the files that are shipped; none there is made up."""
 
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from proxy.config.document import parse_yaml
+from proxy.config.issues import Facts, find_issues
 from proxy.config.loader import document_of, load, validate
 from proxy.config.models import BUILT_IN_PLUGINS, ProviderSettings, Settings
-from proxy.config.shape import fields_of, members, model_of
+from proxy.config.schema import schema_text
+from proxy.config.shape import Shape, fields_of, members, model_of
 from proxy.errors import ConfigError
 from proxy.plugin import Plugin, PluginConfig
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "conf/proxy.yaml"
 DOCS = ROOT / "docs/configuration.md"
+SCHEMA = ROOT / "conf/proxy.schema.json"
 EXAMPLES = sorted((ROOT / "conf/examples").glob("*.yaml"))
 
-ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN": "t", "RERANK_TOKEN": "t"}
+NOTICED_BY_THE_PROCESS = {"file_refused", "overlay_set_aside", "revision_corrupt", "write_failed"}
+
+ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN": "t" * 32, "RERANK_TOKEN": "t"}
 
 
 def sections() -> dict[str, type[PluginConfig]]:
@@ -152,6 +159,45 @@ def test_example_is_valid(path: Path, tmp_path: Path) -> None:
 
     assert loaded.settings.providers
     assert f"`conf/examples/{path.name}`" in DOCS.read_text()
+
+
+@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES], ids=lambda path: path.name)
+def test_shipped_file_has_no_issue(path: Path, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("k\n")
+    key_file.chmod(0o600)
+
+    loaded = load(path, ENVIRON | {"OPENAI_KEY_FILE": str(key_file)}, sections())
+
+    assert find_issues(Facts(loaded, loaded.settings, loaded.document.raw, path, BUILT_IN_PLUGINS)) == []
+
+
+def test_every_kind_of_issue_is_documented() -> None:
+    sources = [path.read_text() for path in sorted((ROOT / "proxy/config").glob("*issues.py"))]
+
+    kinds = {kind for text in sources for kind in re.findall(r'(?:Issue|mended)\(\s*"([a-z_]+)"', text)}
+    documented = set(re.findall(r"^\| `([a-z_]+)` \| (?:error|warning|info)\b", DOCS.read_text(), flags=re.MULTILINE))
+
+    assert len(kinds) > 20
+    assert documented == kinds | NOTICED_BY_THE_PROCESS
+
+
+def test_shipped_schema_is_what_the_program_writes() -> None:
+    expected = schema_text(Shape(sections()))
+
+    assert SCHEMA.read_text() == expected, "write it anew: python -m proxy config schema > conf/proxy.schema.json"
+
+
+@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES], ids=lambda path: path.name)
+def test_file_begins_with_its_schema_and_fits_it(path: Path) -> None:
+    text = path.read_text()
+    first = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", text.partition("\n")[0])
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+    assert first is not None
+    assert (path.parent / first[1]).resolve() == SCHEMA
+    assert list(validator.iter_errors(parse_yaml(text, str(path))[0])) == []
+    assert list(validator.iter_errors(uncommented())) == []
 
 
 def test_faults_in_the_documents_are_what_the_program_says(tmp_path: Path) -> None:
