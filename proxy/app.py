@@ -289,6 +289,7 @@ class App:
         asked, hurried = self._asked_to_stop, asyncio.Event()
 
         def stop_asked() -> None:
+            self.restarts = False  # who asks for an end does not want another beginning
             (hurried if asked.is_set() else asked).set()
 
         for number in (signal.SIGTERM, signal.SIGINT):

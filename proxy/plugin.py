@@ -116,6 +116,7 @@ class AdminRequest:
         body: parsed JSON, None if there was none.
         headers: names in lower case.
         peer: address of the TCP peer.
+        is_trusted: the caller has shown the token; false where none is configured.
     """
 
     method: str
@@ -125,6 +126,7 @@ class AdminRequest:
     body: Any  # Any: the caller's JSON
     headers: dict[str, str]
     peer: str = ""
+    is_trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

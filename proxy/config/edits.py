@@ -23,7 +23,7 @@ def place(document: Json, path: Keys) -> Any:  # Any: JSON
     """Give what stands at a path. Raises UnknownPath if nothing does, with the nearest key."""
     found: Any = document
     for depth, key in enumerate(path):
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+        if isinstance(found, list) and key.isascii() and key.isdecimal() and len(key) < 7 and int(key) < len(found):
             found = found[int(key)]
             continue
         if not isinstance(found, dict) or key not in found:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from proxy.config.models import ProviderSettings, Settings
 from proxy.host.manager import PluginHost
@@ -52,12 +53,15 @@ class Ingredients:
         credential: the key held for a provider, None if there is none.
         proxy_for: the HTTP proxy on the way to a URL, given the provider's `proxy` setting; None for none.
         clock: monotonic seconds.
+        slots: of each provider, for as long as a generation or a call holds them: one that comes back under its
+            name finds the calls that still run.
     """
 
     credential: Callable[[ProviderSettings], str | None]
     proxy_for: Callable[[str, str], str | None]
     metrics: Registry
     clock: Callable[[], float]
+    slots: WeakValueDictionary[str, Slots] = field(default_factory=WeakValueDictionary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,7 @@ class _Builder:
         name, settings = provider.name, provider.settings
         earlier = self.earlier.get(name)
         if earlier is None:
-            slots = Slots(
-                settings.max_concurrency, settings.queue_size, settings.queue_timeout, name, self.ingredients.clock
-            )
-            return Endpoint(provider, self._pool(provider, None), slots, self._stats(name))
+            return Endpoint(provider, self._pool(provider, None), self._slots(name, settings), self._stats(name))
         pool = self._pool(provider, earlier)
         if pool is earlier.pool and provider.is_same_as(earlier.provider):
             return earlier
@@ -81,6 +82,15 @@ class _Builder:
         is_same_place = (settings.type, settings.base_url) == (before.type, before.base_url)
         # calls that run now hold slots of the earlier endpoint: a limit that did not count them would leak
         return Endpoint(provider, pool, earlier.slots, earlier.stats if is_same_place else self._stats(name))
+
+    def _slots(self, name: str, settings: ProviderSettings) -> Slots:
+        slots = self.ingredients.slots.get(name)
+        if slots is None:
+            slots = Slots(
+                settings.max_concurrency, settings.queue_size, settings.queue_timeout, name, self.ingredients.clock
+            )
+            self.ingredients.slots[name] = slots
+        return slots
 
     def _stats(self, name: str) -> CallStats:
         return CallStats(name, UpstreamMetrics(self.ingredients.metrics))

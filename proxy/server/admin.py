@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 from aiohttp import web
 
-from proxy.errors import ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError, UnsupportedMedia
+from proxy.errors import ClientError, ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError, UnsupportedMedia
 from proxy.events import Events
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.server.answers import SERVER, problem
@@ -16,6 +16,7 @@ from proxy.server.body import admit, collect
 from proxy.server.guard import Guard
 
 MAX_ADMIN_BODY_BYTES: Final = 1 << 20
+LIMIT_NAME: Final = "of the admin side"
 BODY_IDLE_S: Final = 10.0
 
 
@@ -49,6 +50,19 @@ def check_media_type(fields: Mapping[bytes, bytes]) -> None:
     if kind == FORM_TYPE and not any(name in fields for name in BROWSER_HEADERS):
         return
     raise UnsupportedMedia(f"the body is {kind[:100]!a}; this path takes application/json")
+
+
+def read_query(query: bytes) -> dict[str, str]:
+    """Read query parameters.
+
+    Raises:
+        ClientError: one is repeated: of `?dryRun=true&dryRun=false` nobody should have to guess which counts.
+    """
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ClientError("a query parameter is repeated")
+    return found
 
 
 class AdminTable:
@@ -85,6 +99,8 @@ class AdminTable:
         """
         if (methods := self._exact.get(path)) is not None:
             return methods, {}
+        if path.endswith("/") and len(path) > 1:
+            return self.find(path.rstrip("/"))
         for pattern, methods in self._patterns.values():
             if (found := pattern.fullmatch(path)) is not None:
                 params = found.groupdict()
@@ -116,7 +132,7 @@ class AdminSide:
                 guard.check_admin(peer, dict(fields))
             if route is None:
                 raise MethodNotAllowed(f"{request.method} is not served here", sorted(methods))
-            call = await self._call(request, params, query, fields, peer)
+            call = await self._call(request, params, query, fields, peer, guard.wants_token)
             return self._answer(await route.handler(call))
         except ProxyError as error:
             return problem(error)
@@ -127,12 +143,17 @@ class AdminSide:
 
     @staticmethod
     async def _call(
-        request: web.BaseRequest, params: dict[str, str], query: bytes, fields: Mapping[bytes, bytes], peer: str
+        request: web.BaseRequest,
+        params: dict[str, str],
+        query: bytes,
+        fields: Mapping[bytes, bytes],
+        peer: str,
+        is_trusted: bool,
     ) -> AdminRequest:
         body: object = None
         if request.can_read_body:
-            admit(request, dict(fields), MAX_ADMIN_BODY_BYTES)
-            raw = await collect(request.content, MAX_ADMIN_BODY_BYTES, BODY_IDLE_S)
+            admit(request, dict(fields), MAX_ADMIN_BODY_BYTES, LIMIT_NAME)
+            raw = await collect(request.content, MAX_ADMIN_BODY_BYTES, BODY_IDLE_S, LIMIT_NAME)
             if raw.strip():
                 check_media_type(fields)
                 try:
@@ -143,10 +164,11 @@ class AdminSide:
             method=request.method,
             path=request.raw_path.partition("?")[0],
             params=params,
-            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)),
+            query=read_query(query),
             body=body,
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()},
             peer=peer,
+            is_trusted=is_trusted,  # by the guard that let it in: a token may be set while the body arrives
         )
 
     @staticmethod

@@ -24,7 +24,12 @@ def declared_length(fields: dict[bytes, bytes]) -> int | None:
     return int(value) if value is not None else None
 
 
-def admit(request: web.BaseRequest, fields: dict[bytes, bytes], limit_bytes: int) -> int | None:
+CLIENT_LIMIT: Final = "(server.clientMaxSize)"
+
+
+def admit(
+    request: web.BaseRequest, fields: dict[bytes, bytes], limit_bytes: int, limit_name: str = CLIENT_LIMIT
+) -> int | None:
     """Refuse a body that is declared too large before any of it is read; answer `Expect: 100-continue` otherwise.
 
     Returns:
@@ -34,16 +39,16 @@ def admit(request: web.BaseRequest, fields: dict[bytes, bytes], limit_bytes: int
     """
     length = declared_length(fields)
     if length is not None and length > limit_bytes:
-        raise too_large(length, limit_bytes)
+        raise too_large(length, limit_bytes, limit_name)
     is_waiting = fields.get(b"expect", b"").lower() == b"100-continue" and request.version >= (1, 1)
     if is_waiting and request.transport is not None:
         request.transport.write(CONTINUE)
     return length
 
 
-def too_large(size_bytes: int, limit_bytes: int) -> BodyTooLarge:
+def too_large(size_bytes: int, limit_bytes: int, limit_name: str = CLIENT_LIMIT) -> BodyTooLarge:
     """Make the error for a body of a known size."""
-    return BodyTooLarge(f"the body is {size_bytes} bytes, the limit (server.clientMaxSize) is {limit_bytes}")
+    return BodyTooLarge(f"the body is {size_bytes} bytes, the limit {limit_name} is {limit_bytes}")
 
 
 async def next_part(content: StreamReader, idle_s: float) -> bytes:
@@ -57,7 +62,7 @@ async def next_part(content: StreamReader, idle_s: float) -> bytes:
         raise MalformedHttp("the body is not framed as HTTP demands") from error
 
 
-async def collect(content: StreamReader, limit_bytes: int, idle_s: float) -> bytes:
+async def collect(content: StreamReader, limit_bytes: int, idle_s: float, limit_name: str = CLIENT_LIMIT) -> bytes:
     """Read a whole body.
 
     Raises:
@@ -71,7 +76,7 @@ async def collect(content: StreamReader, limit_bytes: int, idle_s: float) -> byt
         part = content.read_nowait() if content.is_eof() else await next_part(content, idle_s)
         size += len(part)
         if size > limit_bytes:
-            raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes (server.clientMaxSize)")
+            raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes, the limit {limit_name}")
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -80,7 +80,7 @@ class ConfigRoutes:
         if not isinstance(body, dict):
             raise MalformedBody("a whole configuration is a JSON object")
         candidate = {key: value for key, value in body.items() if key != MARKER}
-        order = replace(order_of(request, "api", is_trusted=self._is_trusted), is_dry_run=True)
+        order = replace(order_of(request, "api", is_trusted=request.is_trusted), is_dry_run=True)
         outcome = await self._configuration.change(replacing((), candidate), order)
         return {
             "valid": True,
@@ -119,20 +119,15 @@ class ConfigRoutes:
         return await self._change(request, deleting(_path(request)))
 
     async def _reset(self, request: AdminRequest) -> AdminReply:
-        order = order_of(request, "reset", is_trusted=self._is_trusted)
+        order = order_of(request, "reset", is_trusted=request.is_trusted)
         snapshot = self._configuration.standing.revision
         outcome = await self._configuration.reset(order)
         undo = f"curl -X POST {self._answers.url}/deployments/{snapshot}/rollback"
         return await self._answers.change(outcome, order, snapshot=snapshot, undo=undo)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:
-        order = replace(order_of(request, "api", is_trusted=self._is_trusted), is_whole=is_whole)
+        order = replace(order_of(request, "api", is_trusted=request.is_trusted), is_whole=is_whole)
         return await self._answers.change(await self._configuration.change(edit, order), order)
-
-    @property
-    def _is_trusted(self) -> bool:
-        """With a token configured, the guard lets nobody in without it."""
-        return self._configuration.standing.loaded.settings.admin.token is not None
 
     def _etag(self) -> tuple[str, str]:
         return "ETag", f'"{self._configuration.standing.revision}"'

@@ -70,9 +70,9 @@ class DeploymentRoutes:
         if file is None:
             raise Refused("this proxy was started without a configuration file", code="no_config_file", status=409)
         order = order_of(request, "file", is_trusted=True, also=["restart"])
+        may_restart = flag(request, "restart") and not order.is_dry_run
         outcome = await file.apply(order)
-        needed = self._answers.restart_needed(outcome.loaded)
-        restarts = flag(request, "restart") and bool(needed) and not order.is_dry_run
+        restarts = may_restart and bool(self._answers.restart_needed(outcome.loaded))
         reply = await self._answers.change(outcome, order, restarting=restarts)
         if restarts:
             self._restart()

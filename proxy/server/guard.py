@@ -56,6 +56,11 @@ class Guard:
         )
         self._passed: set[tuple[str, bytes]] = set()
 
+    @property
+    def wants_token(self) -> bool:
+        """Whether callers of the admin side must show a token."""
+        return self._token is not None
+
     # -- the data side -----------------------------------------------------------------------------------------------
 
     def check_data(self, peer: str, fields: dict[bytes, bytes]) -> None:

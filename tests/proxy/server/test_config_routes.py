@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.testing import FakeProvider, ProxyHarness, RawResponse
+from proxy.testing import FakeProvider, ProxyHarness, RawClient, RawResponse, encode_request
+from tests.e2e.rig import until
 
 CANARY = "sk-canary-55d0a1f7b3"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -504,3 +505,27 @@ async def test_new_token_is_in_force_at_once(running: ProxyHarness) -> None:
 
     assert (without.status, with_it.status) == (401, 200)
     assert CANARY not in with_it.body.decode()
+
+
+async def test_token_that_is_set_while_a_body_arrives_does_not_make_its_caller_trusted() -> None:
+    async with ProxyHarness(environ={"SECRET_OF_ANOTHER": CANARY}) as proxy:
+        await proxy.start()
+        body = b'{"native": {"defaultModel": "${SECRET_OF_ANOTHER}"}}'
+        async with RawClient(proxy.url) as client:
+            whole = encode_request("PATCH", "/config", body, {}, host=proxy.url.partition("//")[2])
+            await client.send(whole[:-20])
+            await until(lambda: bool(proxy.app.connections), "it has begun")
+            await call(proxy, "PATCH", "/config", {"admin": {"token": "t" * 20}})
+            await client.send(whole[-20:])
+            answer = await client.read_response()
+
+        assert (answer.status, proxy.app.configuration.standing.revision) == (422, 2)
+
+
+async def test_repeated_parameter_is_refused_and_a_slash_at_the_end_is_not(running: ProxyHarness) -> None:
+    repeated = await call(running, "PATCH", "/config?dryRun=true&dryRun=false", {"maxQueue": 1})
+    slash = await call(running, "GET", "/config/")
+    digits = await call(running, "GET", f"/config/plugins/{'9' * 5000}")
+
+    assert (repeated.status, slash.status, digits.status) == (400, 200, 404)
+    assert running.app.configuration.standing.revision == 1
