@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from watchfiles import Change, awatch
 
 from proxy.config.document import MAX_FILE_BYTES, read_regular_file
 from proxy.config.loader import read
-from proxy.errors import ConfigError, ProxyError
+from proxy.errors import ConfigError, ProxyError, RevisionMismatch
 from proxy.events import Events
 from proxy.plugin import Issue
 from proxy.reload.configuration import Configuration
@@ -21,7 +22,8 @@ QUIET_MS: Final = 100
 LONGEST_MS: Final = 400
 LOOK_EVERY_MS: Final = 500
 """A file on a network mount, and one that changed before the watch had begun, is found by looking."""
-WATCH_AGAIN_S: Final = 5.0
+AGAIN_S: Final = 2.0
+"""Until what failed is tried again: the watch, and an edit that was refused for no fault of the file."""
 
 WHY: Final = "The edit is not in force, and a restart would fail: what runs is the configuration from before it."
 
@@ -47,8 +49,10 @@ class ConfigFile:
         self._configuration = configuration
         self._is_watched = is_watched
         self._events = events
-        self._seen = self._content()
-        self._looked_at = self._signature()
+        self._done: bytes | str | None = None
+        """The content that was last applied or refused; None before the first look, which then applies nothing new."""
+        self._looked_at: tuple[int, ...] | None = None
+        self._not_before_s = 0.0
 
     async def apply(self, order: Order) -> Outcome:
         """Read the file and apply it.
@@ -56,32 +60,35 @@ class ConfigFile:
         Raises:
             ConfigError: it is refused; also told in the log, in `/health` and in `/config/issues` until it is mended.
         """
-        troubles = self._configuration.record.troubles
-        self._seen = await asyncio.to_thread(self._content)
+        content = await asyncio.to_thread(self._content)
         try:
             outcome = await self._configuration.apply_file(lambda: read(self.path, self._environ), order)
-        except ConfigError as error:
-            if not order.is_dry_run:
-                message = f"the edit of the configuration file is refused: {error.message}"
-                where = error.faults[0].path if error.faults else ""
-                troubles["file_refused"] = Issue(
-                    "file_refused", "error", where, message, WHY, command=f"$EDITOR {self.path}"
-                )
-                self._events.emit("ERROR", "config_refused", message, file=str(self.path))
+        except ProxyError as error:
+            if not order.is_dry_run and not isinstance(error, RevisionMismatch):
+                self._refuse(error)
+                # for what has nothing to do with the file, such as a full disk, it is tried again
+                self._done = content if isinstance(error, ConfigError) else None
+                self._not_before_s = asyncio.get_running_loop().time() + AGAIN_S
             raise
         if not order.is_dry_run:
-            troubles.pop("file_refused", None)
+            self._done = content
+            self._configuration.record.troubles.pop("file_refused", None)
         return outcome
+
+    def _refuse(self, error: ProxyError) -> None:
+        """Tell that the file is not in force; once for the same reason."""
+        troubles = self._configuration.record.troubles
+        message = f"the edit of the configuration file is refused: {error.message}"
+        where = error.faults[0].path if isinstance(error, ConfigError) and error.faults else ""
+        earlier = troubles.get("file_refused")
+        troubles["file_refused"] = Issue("file_refused", "error", where, message, WHY, command=f"$EDITOR {self.path}")
+        if earlier is None or earlier.message != message:
+            self._events.emit("ERROR", "config_refused", message, file=str(self.path))
 
     async def apply_edit(self, author: str) -> None:
         """Apply what somebody may have written; a refusal is told in the log, not raised."""
-        try:
+        with suppress(ProxyError):  # told by `apply`
             await self.apply(Order(author=author, cause="file"))
-        except ConfigError:
-            return  # told by `apply`
-        except ProxyError as error:
-            message = f"the edit of the configuration file could not be applied: {error.message}"
-            self._events.emit("ERROR", "config_refused", message, file=str(self.path))
 
     async def watch(self) -> None:
         """Apply each edit within half a second, until cancelled.
@@ -91,10 +98,10 @@ class ConfigFile:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each change, also of the log itself
         while True:
             try:
-                folders = {self.path.absolute().parent, self.path.resolve().parent}
+                folders = self._folders()
                 await self._apply_edit_if_new()  # made while nobody watched
                 async for _ in awatch(
-                    *folders,
+                    *(path for path, _ in folders),
                     watch_filter=self._is_ours,
                     debounce=LONGEST_MS,
                     step=QUIET_MS,
@@ -103,27 +110,35 @@ class ConfigFile:
                     recursive=False,
                 ):
                     await self._apply_edit_if_new()
+                    if self._folders() != folders:  # a link leads elsewhere now, or a folder was replaced
+                        break
             except (OSError, RuntimeError) as error:  # the folder is gone, or there are too many watches
                 message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error}"
                 self._events.emit("WARN", "config_unwatched", message, file=str(self.path))
-            await asyncio.sleep(WATCH_AGAIN_S)
+                await asyncio.sleep(AGAIN_S)
+
+    def _folders(self) -> set[tuple[Path, int]]:
+        """Give the folders in which the file's name and its content can change, each with what tells it apart."""
+        folders = {self.path.absolute().parent, self.path.resolve().parent}
+        return {(folder, folder.stat().st_ino) for folder in folders if folder.is_dir()}
 
     def _is_ours(self, change: Change, path: str) -> bool:
         """Tell whether a change in the folders can be one of the file; container platforms swap the link `..data`."""
         return Path(path).name in (self.path.name, self.path.resolve().name, "..data")
 
     async def _apply_edit_if_new(self) -> None:
+        if self._done is None and asyncio.get_running_loop().time() < self._not_before_s:
+            return
         if self._is_watched() and await asyncio.to_thread(self._is_new):
             await self.apply_edit("file")
 
     def _is_new(self) -> bool:
         """Tell whether the file holds something else than when it was last applied or refused."""
         signature = self._signature()
-        if signature == self._looked_at:
+        if signature == self._looked_at and self._done is not None:
             return False
-        is_new = self._content() != self._seen
         self._looked_at = signature
-        return is_new
+        return self._content() != self._done
 
     def _signature(self) -> tuple[int, ...]:
         """Tell by what changes with the content; empty where there is no file."""

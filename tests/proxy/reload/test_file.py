@@ -1,11 +1,13 @@
 """Edits of the configuration file while the program runs."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from proxy.config.history import History
 from proxy.testing import ProxyHarness
 from tests.e2e.rig import until
 from tests.proxy.reload.rig import health, kinds
@@ -110,3 +112,66 @@ async def test_reset_goes_back_to_the_file_as_last_accepted(filed: ProxyHarness)
 
     assert (await value(filed, "maxConcurrency"), await value(filed, "maxQueue")) == (100, 2)
     assert filed.app.configuration.standing.overlay == {}
+
+
+async def test_edit_that_came_while_the_disk_was_full_is_applied_when_there_is_room(
+    filed: ProxyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filed.start(max_queue=1)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "as told")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "save", fail)
+        filed.write(max_queue=2)
+        await until(lambda: "config_refused" in kinds(filed), "it is told")
+        sick = await health(filed)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "it is applied")
+
+    assert (sick["status"], len(sick["problems"])) == ("degraded", 2)
+    assert (await value(filed, "maxQueue"), (await health(filed))["problems"]) == (2, [])
+    assert kinds(filed).count("config_refused") == 1
+
+
+async def test_dry_run_does_not_swallow_an_edit(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    filed.write(max_queue=2)
+
+    dry = await call(filed, "POST", "/deployments?dryRun=true")
+    lost = await call(filed, "POST", "/deployments", If_Match='"77"')
+
+    assert (dry.status, lost.status) == (200, 412)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "it is applied")
+    assert "config_refused" not in kinds(filed)
+
+
+async def test_wrong_parameter_is_refused_before_the_file_is_applied(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1, changes={"watchFile": False})
+    filed.write(max_queue=2, changes={"watchFile": False})
+
+    answer = await call(filed, "POST", "/deployments?restart=yes")
+
+    assert (answer.status, await value(filed, "maxQueue")) == (422, 1)
+
+
+async def test_link_and_folder_that_are_replaced_are_followed(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    folder, content = filed.config_path.parent, filed.config_path.read_text()
+    (folder / "b").mkdir()
+    real = folder / "b" / "real.yaml"
+    real.write_text(content.replace('"maxQueue": 1', '"maxQueue": 2'))
+    (folder / "link").symlink_to(real)
+    (folder / "link").rename(filed.config_path)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "the link is followed")
+    await asyncio.sleep(0.6)
+
+    real.write_text(content.replace('"maxQueue": 1', '"maxQueue": 3'))
+    await until(lambda: filed.app.configuration.standing.revision == 3, "an edit behind it is seen")
+    (folder / "c").mkdir()
+    (folder / "c" / "real.yaml").write_text(content.replace('"maxQueue": 1', '"maxQueue": 4'))
+    (folder / "b").rename(folder / "old")
+    (folder / "c").rename(folder / "b")
+
+    await until(lambda: filed.app.configuration.standing.revision == 4, "the new folder is seen")
+    assert await value(filed, "maxQueue") == 4
