@@ -73,6 +73,7 @@ class Transition:
         try:
             for name, config in self._wanted.items():
                 self._after[name] = self._succeed(self._before[name], config)
+                await asyncio.sleep(0)  # finding the hooks of an object takes about 1 ms
             newcomers = [change.new for change in self._changes if not change.is_in_place]
             if newcomers:
                 settle_routes(self._after.values(), newcomers)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy import hookimpl
 from proxy.errors import Refused
 from proxy.host.hook_rules import new_plugin_manager
-from proxy.plugin import AdminRequest, AdminRoute, Plugin, PluginConfig
+from proxy.plugin import AdminRequest, AdminRoute, Plugin, PluginConfig, PluginContext
 from tests.proxy.host.changing import Journal, Sized, adapter, recorder, sizes
 from tests.proxy.host.rig import Rig, make_exchange
 
@@ -276,6 +276,21 @@ async def test_calls_to_switch_off_and_on_meanwhile_are_not_lost(make: Any) -> N
     await rig.host.stop()
 
 
+@pytest.mark.parametrize("make", [recorder, adapter])
+async def test_last_of_the_calls_meanwhile_counts(make: Any) -> None:
+    rig = await started(make("one", []))
+
+    transition = await rig.host.prepare(sizes(one=2))
+    rig.host.disable("one")
+    rig.host.enable("one")
+    transition.commit()
+    await transition.finish()
+
+    assert rig.host.switched_off == []
+    assert await order_of(rig) == ["one 2"]
+    await rig.host.stop()
+
+
 async def test_call_to_switch_off_what_is_being_enabled_holds() -> None:
     rig = await started(recorder("one", []), one=Sized(enabled=False))
 
@@ -371,6 +386,24 @@ async def test_cancelled_finish_still_ends_every_replaced_object() -> None:
         await finishing
 
     assert all(task.cancelled() for task in old)
+
+
+async def test_making_objects_anew_leaves_the_loop_to_others_in_between() -> None:
+    turns: list[int] = []
+
+    def made(self: Any, config: Sized, context: PluginContext) -> None:
+        Plugin.__init__(self, config, context)
+        turns.append(0)
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+
+    rig = await started(*(recorder(f"p{index}", [], __init__=made) for index in range(3)))
+    await asyncio.sleep(0)
+    turns.clear()
+
+    await change(rig, **sizes(p0=2, p1=2, p2=2))
+
+    assert turns == [0, 1, 0, 1, 0, 1]
+    await rig.host.stop()
 
 
 async def test_taking_over_is_quick() -> None:
