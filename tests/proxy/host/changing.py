@@ -5,8 +5,12 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+import pluggy
+
 from proxy import hookimpl
 from proxy.exchange import Exchange
+from proxy.host.instance import Instance
+from proxy.host.slot import Slot
 from proxy.plugin import AdminRoute, Plugin, PluginConfig, PluginContext
 
 Journal = list[str]
@@ -72,7 +76,15 @@ def sizes(**sizes: int) -> dict[str, PluginConfig]:
     return {name: Sized(size=size) for name, size in sizes.items()}
 
 
-def living(kind: type[object]) -> int:
-    """Count the objects of a class that somebody still holds."""
+def living(*kinds: type[Plugin[Any]]) -> dict[str, int]:
+    """Count what somebody still holds: objects of these classes, and what the host and pluggy made for them."""
     gc.collect()
-    return sum(type(each) is kind for each in gc.get_objects())
+    counts = {"Recorder": 0, "Slot": 0, "Instance": 0, "HookImpl": 0}
+    for each in gc.get_objects():
+        if type(each) in kinds:
+            counts["Recorder"] += 1
+        elif isinstance(each, Slot | Instance) and each.loaded.plugin_class in kinds:
+            counts[type(each).__name__] += 1
+        elif isinstance(each, pluggy.HookImpl) and type(each.plugin) in kinds:
+            counts["HookImpl"] += 1
+    return counts
