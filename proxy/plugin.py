@@ -45,8 +45,9 @@ class PluginContext:
     Args:
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
-        spawn: starts background work; the only way to do so.
-        metrics: the process's registry; names are prefixed with `proxy_` at exposition.
+        spawn: starts background work; the only way to do so. Raises RuntimeError once the plugin's object has ended.
+        metrics: the process's registry; names are prefixed with `proxy_` at exposition. What a gauge reads is
+            forgotten when the object ends.
         events: for people: logs, `tail` and alerts read them.
         log: loguru logger bound to the plugin's name; secrets are removed at the sink.
     """
