@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -17,6 +18,7 @@ from proxy.config.loader import Loaded
 from proxy.config.models import ServerSettings
 from proxy.config.proposal import Proposer
 from proxy.config.restore import Restored, restore
+from proxy.config.revisions import Revision
 from proxy.config.secrets import SecretStore, secret_values
 from proxy.config.state import StateFolder
 from proxy.errors import ConfigError, Fault
@@ -59,6 +61,7 @@ class App:
         events: where events go; logs and plugins read them.
         logs: follow `log` when it changes.
         wall_clock: seconds since 1970.
+        failure: why it could not start with the live changes, which are set aside; see `begin`.
     Raises:
         ConfigError: a plugin, credential or CA file cannot be used, or the state folder is held by another process
             or cannot be written.
@@ -74,7 +77,9 @@ class App:
         events: Events | None = None,
         logs: Logs | None = None,
         wall_clock: Callable[[], float] = time.time,
+        failure: ConfigError | None = None,
     ) -> None:
+        self._failure = failure
         self.events = events or Events()
         self.metrics = Registry()
         self.tasks = Tasks(self.events)
@@ -98,9 +103,8 @@ class App:
     def _make_core(self, prepared: Prepared) -> None:
         """Make all that carries requests and owns the configuration."""
         proposer = Proposer(prepared.environ, lambda document: config_models(plugins_of(document)), self._given[0])
-        corrupt: list[str] = []
-        history = History(self._state.path, corrupt.append)
-        restored, store = self._restore(prepared, history, proposer)
+        history = History(self._state.path)
+        restored, store, newest = self._restore(prepared, history, proposer)
         loaded = restored.standing.loaded
         settings = self.settings = loaded.settings
         """Those the process started with; what needs a restart is read from here."""
@@ -136,7 +140,7 @@ class App:
             tasks=self.tasks,
             wall_clock=self._wall_clock,
         )
-        record.begin(restored, store, corrupt)
+        record.begin(restored, store, newest)
 
     def _make_server(self) -> None:
         """Make what listens and answers."""
@@ -156,7 +160,9 @@ class App:
         )
         self._listener: asyncio.Server | None = None
 
-    def _restore(self, prepared: Prepared, history: History, proposer: Proposer) -> tuple[Restored, SecretStore]:
+    def _restore(
+        self, prepared: Prepared, history: History, proposer: Proposer
+    ) -> tuple[Restored, SecretStore, Revision | None]:
         try:
             newest, store = history.open()
         except OSError as error:
@@ -164,8 +170,16 @@ class App:
             message = f"the revisions in state.dir {self._state.path} cannot be read: {reason}"
             raise ConfigError(message, [Fault("state.dir", message)]) from error
         now_s = self._wall_clock()
-        restored = restore(prepared.loaded, newest, store, proposer, number=history.next_number, now_s=now_s)
-        return restored, store
+        restored = restore(
+            prepared.loaded,
+            newest,
+            store,
+            proposer,
+            number=history.next_number,
+            now_s=now_s,
+            failure=self._failure,
+        )
+        return restored, store, newest
 
     def _config_file(self) -> ConfigFile | None:
         if self._file_path is None:
@@ -203,6 +217,28 @@ class App:
     @property
     def _now(self) -> ServerSettings:
         return self.pipeline.generation.settings.server
+
+    @classmethod
+    async def begin(cls, prepared: Prepared, **options: Any) -> "App":  # Any: the options of the constructor
+        """Make a proxy and start it. Where live changes keep it from starting, the file alone must do.
+
+        Raises:
+            ConfigError: it does not start with the file alone either.
+        """
+        try:
+            return await cls._begin(prepared, options)
+        except ConfigError as error:
+            return await cls._begin(prepared, {**options, "failure": error})
+
+    @classmethod
+    async def _begin(cls, prepared: Prepared, options: dict[str, Any]) -> "App":  # Any: as in `begin`
+        app = cls(prepared, **options)
+        try:
+            await app.start()
+        except BaseException:
+            await app.stop()
+            raise
+        return app
 
     # -- life --------------------------------------------------------------------------------------------------------
 

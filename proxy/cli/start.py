@@ -43,8 +43,7 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(
     prepared: Prepared, file: Path, options: argparse.Namespace, events: Events, logs: Logs
 ) -> tuple[App, int]:
-    app = App(prepared, file=file, host=options.host, port=options.port, events=events, logs=logs)
-    await app.start()
+    app = await App.begin(prepared, file=file, host=options.host, port=options.port, events=events, logs=logs)
     spare_garbage_collector()
     print(greeting(app), flush=True)
     return app, await app.serve()

@@ -1,18 +1,33 @@
 """What an operator can ask to be done to a document: merge, replace, delete, or a JSON Patch; pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from jsonpatch import JsonPatch, JsonPatchConflict, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
 
-from proxy.config.document import MAX_DEPTH, MAX_VALUES, dotted, printable
+from proxy.config.document import MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, dotted, printable
 from proxy.config.faults import nearest
-from proxy.config.patch import Json, merge
-from proxy.errors import ConfigError, Fault, MalformedBody, UnknownPath
+from proxy.config.patch import Json, leaves, merge
+from proxy.config.shape import KeyPath
+from proxy.errors import BodyTooLarge, ConfigError, Fault, MalformedBody, UnknownPath
 
-Edit = Callable[[Json], Json]
-"""Makes the document that is wanted of the one that is shown; changes neither. Runs in a thread: it may be large."""
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One thing to be done to a document. Both run in a thread: it may be large.
+
+    Args:
+        apply: makes the document that is wanted of the one that is shown; changes neither.
+        touches: lists the places that it writes, also where the value stays as it was.
+    """
+
+    apply: Callable[[Json], Json]
+    touches: Callable[[], Iterable[KeyPath]]
+
 
 Keys = tuple[str, ...]
 
@@ -39,15 +54,16 @@ def merging(path: Keys, patch: object) -> Edit:
     if not path and not isinstance(patch, dict):
         raise MalformedBody("a merge patch of the whole configuration is a JSON object")
 
+    whole: Any = patch
+    for key in reversed(path):
+        whole = {key: whole}
+
     def apply(document: Json) -> Json:
         check_size(patch)
-        whole: Any = patch
-        for key in reversed(path):
-            whole = {key: whole}
         merged: Json = merge(document, whole)
         return merged
 
-    return apply
+    return Edit(apply, lambda: leaves(whole))
 
 
 def replacing(path: Keys, value: object) -> Edit:
@@ -61,7 +77,7 @@ def replacing(path: Keys, value: object) -> Edit:
         check_size(value)
         return _with(document, path, merge({}, value))
 
-    return apply
+    return Edit(apply, lambda: [path])
 
 
 def deleting(path: Keys) -> Edit:
@@ -69,9 +85,10 @@ def deleting(path: Keys) -> Edit:
 
     def delete(document: Json) -> Json:
         place(document, path)
-        return merging(path, None)(document)
+        return gone.apply(document)
 
-    return delete
+    gone = merging(path, None)
+    return Edit(delete, gone.touches)
 
 
 def patching(path: Keys, operations: object) -> Edit:
@@ -89,26 +106,33 @@ def patching(path: Keys, operations: object) -> Edit:
 
     def apply(document: Json) -> Json:
         check_size(operations)
-        found = place(document, path)
+        found = deepcopy(place(document, path))
         for position, operation in enumerate(operations):
             found = _operate(found, operation, position)
         if not path and not isinstance(found, dict):
             raise MalformedBody("the JSON Patch leaves no JSON object")
         return _with(document, path, merge({}, found))
 
-    return apply
+    def touches() -> Iterable[KeyPath]:
+        writing = (one for one in operations if one.get("op") != "test")
+        for one in writing:
+            for name in ("path", "from") if one.get("op") == "move" else ("path",):
+                yield (*path, *_pointed(str(one.get(name, ""))))
+
+    return Edit(apply, touches)
 
 
 def _operate(document: object, operation: dict[str, Any], position: int) -> object:  # Any: JSON
     try:
-        found: object = JsonPatch([operation]).apply(document)
+        found: object = JsonPatch([operation]).apply(document, in_place=True)
     except (JsonPatchException, JsonPointerException, TypeError, KeyError, ValueError) as error:
         where = str(operation.get("path", ""))
         what = printable(f"{str(operation.get('op'))[:20]} {where[:80]}", 110)
         message = f"operation {position} ({what}) cannot be applied: {_words(error)}"
-        raise ConfigError(message, [Fault(_dotted_pointer(where), message)]) from None
+        raise ConfigError(message, [Fault(dotted(_pointed(where)), message)]) from None
     if operation.get("op") == "copy":  # each may double the document
         check_size(found)
+        check_bytes(found)
     return found
 
 
@@ -121,8 +145,9 @@ def _words(error: Exception) -> str:
     return "it is no operation of RFC 6902"
 
 
-def _dotted_pointer(pointer: str) -> str:
-    return dotted(tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]))
+def _pointed(pointer: str) -> Keys:
+    """Take a JSON pointer apart (RFC 6901)."""
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
 def _with(document: Json, path: Keys, value: Any) -> Json:  # Any: JSON
@@ -155,3 +180,10 @@ def check_size(value: object) -> None:
             for inner in (each.values() if isinstance(each, dict) else each)
         ]
         level += 1
+
+
+def check_bytes(value: object) -> None:
+    """Refuse a document that is too large to be written down. Raises BodyTooLarge."""
+    size = len(orjson.dumps(value))
+    if size > MAX_FILE_BYTES:
+        raise BodyTooLarge(f"the whole configuration would have {size:,} bytes, the limit is {MAX_FILE_BYTES:,}")

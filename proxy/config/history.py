@@ -1,6 +1,5 @@
 """The state folder's memory of the configuration: its revisions, and the secrets that they name by id."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,13 +17,12 @@ class History:
 
     Args:
         folder: the state folder.
-        on_trouble: told in a line for the operator of each file that was found damaged and set aside.
     """
 
-    def __init__(self, folder: Path, on_trouble: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._on_trouble = on_trouble
-        self._revisions = Revisions(folder / "revisions", on_trouble)
+        self._damage: list[str] = []
+        self._revisions = Revisions(folder / "revisions", self._damage.append)
         self._named: dict[int, frozenset[str]] = {}
         self._saved: Secrets = {}
         self._highest = 0
@@ -42,7 +40,14 @@ class History:
                 if (revision := self._revisions.get(number)) is not None:
                     self._named[number] = _ids_of(revision)
         self._highest = self._revisions.highest()
+        if not self._damage and self._highest > (newest.number if newest else 0):
+            self._damage.append(f"revisions up to {self._highest} were damaged, and set aside by an earlier process")
         return newest, SecretStore(self._saved)
+
+    def take_damage(self) -> list[str]:
+        """Give what was found damaged and set aside since the last call, each in a line for the operator."""
+        found, self._damage[:] = list(self._damage), []
+        return found
 
     @property
     def next_number(self) -> int:
@@ -61,34 +66,37 @@ class History:
         """Read one revision; None if it is not there or damaged."""
         return self._revisions.get(number)
 
-    def save(self, revision: Revision, secrets: Secrets, keep: int) -> None:
+    def save(self, revision: Revision, store: SecretStore, keep: int) -> None:
         """Write a revision, before it the secrets it names; when this returns, both survive a crash of the machine.
 
         Args:
             revision: with ids where secrets stand.
-            secrets: all that are known; those that no kept revision names are left out of the file.
+            store: knows the secrets; those that no kept revision names are left out of the file, and forgotten.
             keep: how many revisions may be there afterwards.
         Raises:
             OSError: the disk is full or fails; then the revision is not there.
         """
         named = {number: ids for number, ids in self._named.items() if ids} | {revision.number: _ids_of(revision)}
-        wanted = {secret_id: secrets[secret_id] for ids in named.values() for secret_id in ids if secret_id in secrets}
+        known = store.known
+        wanted = {secret_id: known[secret_id] for ids in named.values() for secret_id in ids if secret_id in known}
         if wanted != self._saved:
             self._write_secrets(wanted)
         self._revisions.add(revision, keep)
         self._highest = max(self._highest, revision.number)
         there = set(self._revisions.numbers())
         self._named = {number: ids for number, ids in named.items() if number in there}
+        store.keep({secret_id for ids in self._named.values() for secret_id in ids})
 
     def _read_secrets(self) -> Secrets:
         path = self._folder / SECRETS_FILE
+        path.with_suffix(".tmp").unlink(missing_ok=True)  # what a crash left half written holds secrets
         try:
             content = unseal(read_regular_file(path, MAX_SECRETS_BYTES))
             return {secret_id: (tuple(one["path"]), str(one["text"])) for secret_id, one in content["secrets"].items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._on_trouble(f"{path} cannot be used ({error}); it was set aside as {set_aside(path)}")
+            self._damage.append(f"{path} cannot be used ({error}); it was set aside as {set_aside(path)}")
             return {}
 
     def _write_secrets(self, wanted: Secrets) -> None:

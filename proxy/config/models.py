@@ -103,7 +103,7 @@ class StateSettings(Section):
 class ChangeSettings(Section):
     """How changes of the configuration are kept, watched and taken back."""
 
-    keep: int = Field(100, gt=0, description="Revisions kept in the state folder; the oldest go first.")
+    keep: int = Field(100, ge=2, description="Revisions kept in the state folder; the oldest go first.")
     watch_file: bool = Field(True, description="Whether an edit of the configuration file is applied by itself.")
     guard_factor: float = Field(
         1.5,

@@ -1,6 +1,6 @@
 """Changes of a document as JSON Merge Patch, and an overlay of live changes that follows its file; pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,3 +115,24 @@ def leaves(patch: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath]:
             yield from leaves(value, (*path, key))
         else:
             yield (*path, key)
+
+
+def at_places(places: Iterable[KeyPath]) -> Json:
+    """Make a merge patch that takes away what is at some places."""
+    patch: Json = {}
+    for path in places:
+        patch = both(patch, _nested([str(key) for key in path])) if path else patch
+    return patch
+
+
+def both(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
+    """Join two merge patches; where both write, the other counts."""
+    joined: Json = dict(one)
+    for key, value in other.items():
+        before = joined.get(key)
+        joined[key] = both(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return joined
+
+
+def _nested(path: list[str]) -> Json:
+    return {path[0]: _nested(path[1:]) if path[1:] else None}

@@ -1,14 +1,14 @@
 """What a change would lead to: the whole new document, validated, and how it differs; nothing is in force yet."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.config.document import dotted, error_of
-from proxy.config.edits import Edit
+from proxy.config.edits import Edit, check_bytes, check_size
 from proxy.config.export import effective, show
 from proxy.config.loader import Document, Loaded, document_of, plugin_names, validate
-from proxy.config.patch import Json, changes, difference, give_way, is_same, merge
+from proxy.config.patch import Json, at_places, changes, difference, give_way, is_same, merge
 from proxy.config.permission import trespasses
 from proxy.config.secrets import SecretStore, reveal
 from proxy.config.standing import Standing
@@ -26,6 +26,7 @@ class Proposal:
     Args:
         diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
         is_change: something is written otherwise than in what is in force.
+        touched: merge patch that takes away every place that was written, also where the value stayed the same.
     """
 
     base: Json
@@ -33,6 +34,7 @@ class Proposal:
     shown: Json
     diff: tuple[Json, ...]
     is_change: bool
+    touched: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,15 @@ class Proposer:
             ConfigError: with every fault of the result.
             UnknownPath, MalformedBody: as the edit does.
         """
-        wanted = _with_state(self._revealed(edit(standing.shown), store), standing.document)
+        wanted = _with_state(self._revealed(edit.apply(standing.shown), store), standing.document)
+        check_size(wanted)
+        check_bytes(wanted)
         document = document_of(wanted, self.environ, source="the change")
         if faults := trespasses(standing, document, plugin_names(document), is_trusted=is_trusted):
             raise error_of("the change", faults)
         loaded = self.validated(wanted, "the change")
-        return self._proposal(standing, standing.base, self._lean(standing, loaded), store)
+        proposal = self._proposal(standing, standing.base, self._lean(standing, loaded), store)
+        return replace(proposal, touched=at_places(edit.touches()))
 
     def shown(self, document: Json, store: SecretStore) -> Json:
         """Show a document of a revision with the defaults of today; as it was written if it is no longer valid."""
@@ -155,8 +160,29 @@ def diff_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Json, ...]:
 def over_file(base: Json, document: Json, file: Json) -> Json:
     """Put live changes over a new content of the file; what the file changed goes before them.
 
+    A provider that the file adds, or sends elsewhere, is the file's whole: a key that was given live for another
+    address must not go there.
+
     Args:
         base: the file's document over which `document` was made.
     """
-    merged: Json = merge(file, give_way(difference(base, document), difference(base, file)))
+    edit = difference(base, file)
+    overlay = give_way(difference(base, document), edit)
+    moved = [name for name in _mapping(edit, "providers") if _is_moved(base, file, name)]
+    if moved:
+        kept = {name: value for name, value in _mapping(overlay, "providers").items() if name not in moved}
+        overlay = {**overlay, "providers": kept}
+    merged: Json = merge(file, overlay)
     return merged
+
+
+def _is_moved(base: Json, file: Json, name: str) -> bool:
+    before, after = _mapping(base, "providers").get(name), _mapping(file, "providers").get(name)
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return True
+    return any(before.get(key) != after.get(key) for key in ("type", "baseUrl", "proxy", "tls"))
+
+
+def _mapping(document: Json, key: str) -> Json:
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}

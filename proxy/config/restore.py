@@ -31,7 +31,14 @@ class Restored:
 
 
 def restore(
-    file: Loaded, newest: Revision | None, store: SecretStore, proposer: Proposer, *, number: int, now_s: float
+    file: Loaded,
+    newest: Revision | None,
+    store: SecretStore,
+    proposer: Proposer,
+    *,
+    number: int,
+    now_s: float,
+    failure: ConfigError | None = None,
 ) -> Restored:
     """Find what to begin with.
 
@@ -40,14 +47,18 @@ def restore(
         newest: the newest whole revision there is.
         number: for the revision that this becomes if it is a new one.
         now_s: wall clock: timed changes that are over by now are taken back.
+        failure: why the start failed with the live changes: they are set aside.
     """
     base = file.document.raw
     if newest is None:
         return Restored(Standing(number, base, file, show(file, store)), "start", "first start", ())
+    if failure is not None and is_same(over_file(newest.base, newest.document, newest.base), newest.base):
+        raise failure  # there are no live changes: it is the file that does not do
     try:
+        if failure is not None:
+            raise failure
         kept = _revealed(newest, store)
-        document, pending, ended = _now(kept, base, now_s)
-        loaded = file if is_same(document, base) else proposer.validated(document, "the file with the live changes")
+        loaded, pending, ended = _fitting(kept, file, proposer, now_s)
     except ConfigError as error:
         standing = Standing(number, base, file, show(file, store))
         trouble = _set_aside(newest, error)
@@ -59,7 +70,7 @@ def restore(
         return Restored(standing, None, "", ())
     standing = Standing(number, base, loaded, show(loaded, store), pending)
     reason = "edited while the program was stopped" if is_edited else "over while the program was stopped"
-    diff = diff_of(newest.document, redact(document, loaded.shape, store))
+    diff = diff_of(newest.document, redact(loaded.document.raw, loaded.shape, store))
     return Restored(standing, cause or "start", reason, diff)
 
 
@@ -82,16 +93,35 @@ def _revealed(newest: Revision, store: SecretStore) -> _Kept:
     return kept
 
 
-def _now(kept: _Kept, base: Json, now_s: float) -> tuple[Json, tuple[Pending, ...], bool]:
-    """Put the live changes over the file, and take back what is over; tells also whether anything was."""
-    document = over_file(kept.base, kept.document, base)
+def _fitting(kept: _Kept, file: Loaded, proposer: Proposer, now_s: float) -> tuple[Loaded, tuple[Pending, ...], bool]:
+    """Put the live changes over the file, and take back what is over; tells also whether anything was.
+
+    What cannot be taken back without breaking the rest stays pending, to be tried and told while the program runs.
+
+    Raises:
+        ConfigError: the live changes do not fit over the file.
+    """
+    document = over_file(kept.base, kept.document, file.document.raw)
     edit = difference(kept.document, document)
-    left = [replace(one, inverse=give_way(one.inverse, edit)) for one in kept.pending]
-    over = [one for one in left if one.baseline is None and one.at_s <= now_s and one.inverse]
+    left = tuple(
+        one for one in (replace(one, inverse=give_way(one.inverse, edit)) for one in kept.pending) if one.inverse
+    )
+    over = [one for one in left if one.baseline is None and one.at_s <= now_s]
+    taken_back = document
     for one in over:
-        document = merge(document, one.inverse)
-    pending = tuple(one for one in left if one.inverse and one not in over)
-    return document, pending, bool(over)
+        taken_back = merge(taken_back, one.inverse)
+    if over:
+        try:
+            return _over(file, taken_back, proposer), tuple(one for one in left if one not in over), True
+        except ConfigError:
+            pass
+    return _over(file, document, proposer), left, False
+
+
+def _over(file: Loaded, document: Json, proposer: Proposer) -> Loaded:
+    if is_same(document, file.document.raw):
+        return file
+    return proposer.validated(document, "the file with the live changes")
 
 
 def _set_aside(newest: Revision, error: ConfigError) -> Issue:

@@ -1,9 +1,11 @@
 """The history of the configuration on disk: one file a revision, there whole or not at all whenever the power fails."""
 
+import errno
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of_class
 from pathlib import Path
 from typing import Final, Literal
 
@@ -68,6 +70,9 @@ class Revision:
         return difference(self.base, self.document)
 
 
+REVISION_FIELDS: Final = frozenset(each.name for each in fields_of_class(Revision))
+
+
 class Revisions:
     """The revisions of one state folder, which one process holds. Blocks on the disk: call it from a thread.
 
@@ -127,9 +132,14 @@ class Revisions:
         Raises:
             OSError: the disk is full or fails; then it is not there, and nothing else has changed.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = seal({"revision": asdict(revision)})
+        if len(data) > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"the revision has {len(data):,} bytes, the limit is {MAX_FILE_BYTES:,}")
+        if not self._folder.is_dir():
+            self._folder.mkdir(mode=0o700, parents=True)
+            flush_folder(self._folder.parent)
         path = self._path(revision.number)
-        replace_file(path, seal({"revision": asdict(revision)}))
+        replace_file(path, data)
         try:
             flush_folder(self._folder)
         except OSError:
@@ -157,7 +167,8 @@ def _read(data: bytes, number: int) -> Revision:
     if fields.get("number") != number:
         raise ValueError(f"it holds revision {fields.get('number')}")
     try:
+        known = {name: value for name, value in fields.items() if name in REVISION_FIELDS}  # a newer program wrote more
         lists = {"diff": tuple(fields["diff"]), "pending": tuple(Pending(**one) for one in fields["pending"])}
-        return Revision(**{**fields, **lists})
+        return Revision(**{**known, **lists})
     except (TypeError, KeyError):
         raise ValueError("it was written by another version of this program") from None

@@ -1,7 +1,7 @@
 """Documents without their secrets: references stay as they are, secrets in clear become random ids, and back."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +44,11 @@ class SecretStore:
         """Give what was written in the document where an id stands now, None for an unknown id."""
         found = self.known.get(secret_id)
         return found[1] if found else None
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Forget all but these."""
+        self.known = {secret_id: place for secret_id, place in self.known.items() if secret_id in ids}
+        self._ids = {place: secret_id for secret_id, place in self.known.items()}
 
     def fork(self) -> "SecretStore":
         """Copy it for a change that may come to nothing."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +11,7 @@ from proxy.config.loader import Document
 from proxy.config.patch import difference
 from proxy.config.proposal import Proposal, Proposer, diff_of
 from proxy.config.revisions import Cause, Pending, Revision
-from proxy.config.secrets import SecretStore, secret_values
+from proxy.config.secrets import SecretStore, reveal, secret_values
 from proxy.config.standing import Standing
 from proxy.errors import (
     ConfigError,
@@ -24,7 +24,7 @@ from proxy.errors import (
 from proxy.events import Events
 from proxy.redaction import Redactor
 from proxy.reload.order import Order, Outcome
-from proxy.reload.pending import Endings, after_change
+from proxy.reload.pending import Endings, after_change, is_same_ending
 from proxy.reload.record import Record
 from proxy.reload.swap import Swapper
 from proxy.reload.vitals import Vitals
@@ -82,11 +82,11 @@ class Configuration:
         self._waiting = 0
         self._endings = Endings(
             tasks=tasks,
-            events=events,
             vitals=vitals,
             settings=lambda: self.standing.loaded.settings.changes,
             end=self._take_back,
             keep=self._keep,
+            tell_failure=record.tell_of_revert,
             wall_clock=wall_clock,
         )
 
@@ -122,10 +122,16 @@ class Configuration:
     async def roll_back(self, number: int, order: Order) -> Outcome:
         """Put an earlier revision's document in force again. Raises as `change`, and UnknownPath."""
         revision = await self.find(number)
-        order = replace(order, is_whole=True)
+        order = replace(order, is_whole=True, restores=self._still_pending(revision))
         return await self._carry_out(
             lambda standing, store: self._proposer.whole(standing, store, revision.document), order
         )
+
+    def _still_pending(self, revision: Revision) -> tuple[Pending, ...]:
+        """Give what would have ended a revision's changes, as far as its time is yet to come."""
+        now_s = self._wall_clock()
+        timed = (one for one in revision.pending if one.baseline is None and one.at_s > now_s)
+        return tuple(replace(one, inverse=reveal(one.inverse, self._store, [])) for one in timed)
 
     async def reset(self, order: Order) -> Outcome:
         """Drop every live change: back to the file. Raises as `change`."""
@@ -138,9 +144,9 @@ class Configuration:
 
     async def find(self, number: int) -> Revision:
         """Read a revision from the disk. Raises UnknownPath."""
-        found = await asyncio.to_thread(self.record.history.get, number)
+        found = await self.record.find(number)
         if found is None:
-            kept = await asyncio.to_thread(self.record.history.numbers)
+            kept = await self.record.numbers()
             span = f"{kept[0]} to {kept[-1]} are kept" if kept else "none is kept"
             raise UnknownPath(f"there is no revision {number}; {span}")
         return found
@@ -185,37 +191,28 @@ class Configuration:
             raise RevisionMismatch(message, standing.revision)
         store = self._store.fork()
         proposal = await asyncio.to_thread(make, standing, store)
-        pending = self._pending_after(standing, proposal, order)
-        is_changed, number = proposal.is_change, self.record.history.next_number
-        if order.is_dry_run:
-            return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, pending)
-        if is_changed:
-            await self._put_in_force(proposal, order, pending, store)
-        elif pending != standing.pending:
-            await self._note_pending(pending)
-        standing = self.standing
-        return Outcome(standing.revision, is_changed, number, proposal.diff, proposal.loaded, standing.pending)
+        number = self.record.history.next_number if proposal.is_change else standing.revision
+        made = self._made(order, number)
+        pending = await asyncio.to_thread(_pending_after, standing, proposal, order, made)
+        if not order.is_dry_run:
+            if proposal.is_change:
+                await self._put_in_force(proposal, order, pending, store)
+            elif pending != standing.pending:
+                await self._note_pending(pending)
+        now = self.standing.revision
+        ends = tuple(one for one in pending if any(is_same_ending(one, each) for each in made))
+        return Outcome(now, proposal.is_change, ends, standing.revision, proposal.diff, proposal.loaded, pending)
 
-    def _pending_after(self, standing: Standing, proposal: Proposal, order: Order) -> tuple[Pending, ...]:
-        number, now_s = self.record.history.next_number, self._wall_clock()
+    def _made(self, order: Order, number: int) -> list[Pending]:
+        """Tell how an order's change is to end; what it takes back is filled in later."""
+        now_s = self._wall_clock()
         made = []
         if order.ttl_s is not None:
             made.append(Pending(number, now_s + order.ttl_s, {}))
         if order.guard_s is not None:
             baseline = {**self._vitals.last(order.guard_s).as_json(), "window": order.guard_s}
             made.append(Pending(number, now_s + order.guard_s, {}, baseline))
-        if not made and not standing.pending:
-            return ()
-        pending = after_change(
-            [one for one in standing.pending if order.ends is None or not _is_same(one, order.ends)],
-            *(standing.document, proposal.loaded.document.raw),
-            is_whole=order.is_whole,
-            made=made,
-        )
-        if made and len(pending) > MOST_PENDING:
-            message = f"{MOST_PENDING} changes wait for their end already; make some of them permanent"
-            raise ConfigError(message, [Fault("?ttl", message)])
-        return pending
+        return made
 
     async def _put_in_force(
         self, proposal: Proposal, order: Order, pending: tuple[Pending, ...], store: SecretStore
@@ -240,7 +237,7 @@ class Configuration:
     async def _take_back(self, one: Pending, cause: Cause, why: str) -> Outcome | None:
         def make(standing: Standing, store: SecretStore) -> Proposal:
             # what later changes left of it; an empty patch if it is gone meanwhile
-            left = next((each.inverse for each in standing.pending if _is_same(each, one)), {})
+            left = next((each.inverse for each in standing.pending if is_same_ending(each, one)), {})
             return self._proposer.patch(standing, store, left)
 
         return await self._carry_out(make, Order(author=cause, cause=cause, reason=why, ends=one))
@@ -248,15 +245,12 @@ class Configuration:
     async def _keep(self, one: Pending) -> None:
         """Take note that a guarded change has proved good."""
         async with self._lock:
-            pending = tuple(each for each in self.standing.pending if not _is_same(each, one))
+            pending = tuple(each for each in self.standing.pending if not is_same_ending(each, one))
             if pending == self.standing.pending:
                 return
+            await self._note_pending(pending)
             message = f"revision {one.number} is kept: requests went no worse than before"
             self._events.emit("INFO", "config_guard_passed", message, revision=one.number)
-            try:
-                await self._note_pending(pending)
-            except ProxyError:  # told already; after a restart it is watched once more
-                return
 
     async def _note_pending(self, pending: tuple[Pending, ...]) -> None:
         """Take note that something else is pending, where no setting changed."""
@@ -266,8 +260,21 @@ class Configuration:
         self._endings.arm(pending)
 
 
-def _is_same(one: Pending, other: Pending) -> bool:
-    return one.number == other.number and (one.baseline is None) == (other.baseline is None)
+def _pending_after(
+    standing: Standing, proposal: Proposal, order: Order, made: Sequence[Pending]
+) -> tuple[Pending, ...]:
+    """Tell what will end by itself after a change."""
+    before = [one for one in standing.pending if order.ends is None or not is_same_ending(one, order.ends)]
+    if not made and not before:
+        return order.restores
+    old, new = standing.document, proposal.loaded.document.raw
+    pending = after_change(before, old, new, touched=proposal.touched, made=made)
+    if order.is_whole:
+        pending = (*order.restores, *(one for one in pending if any(is_same_ending(one, each) for each in made)))
+    if made and len(pending) > MOST_PENDING:
+        message = f"{MOST_PENDING} changes wait for their end already; make some of them permanent"
+        raise ConfigError(message, [Fault("?ttl", message)])
+    return pending
 
 
 def _check_times(order: Order) -> None:

@@ -21,6 +21,7 @@ class Order:
         is_trusted: the author has shown a token, or is this program.
         is_whole: it says what everything is to be, so that no earlier change may end by itself any more.
         ends: the pending change of which this is the end.
+        restores: what was pending when the document that is wanted was in force.
     """
 
     author: str
@@ -33,6 +34,7 @@ class Order:
     is_trusted: bool = True
     is_whole: bool = False
     ends: Pending | None = None
+    restores: tuple[Pending, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Outcome:
     Args:
         revision: the one in force now.
         is_changed: a new revision was made; for a dry run: one would be made.
-        number: the one of that new revision.
+        made: what of this change will end by itself.
+        previous: the revision that was in force before.
         diff: `[{"path", "old", "new"}]`.
         loaded: the configuration in force now; for a dry run: the one that would be.
         pending: the changes that will end by themselves.
@@ -50,7 +53,8 @@ class Outcome:
 
     revision: int
     is_changed: bool
-    number: int
+    made: tuple[Pending, ...]
+    previous: int
     diff: tuple[Json, ...]
     loaded: Loaded
     pending: tuple[Pending, ...]

@@ -3,8 +3,9 @@
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.config.history import History
 from proxy.config.patch import Json
@@ -18,6 +19,8 @@ from proxy.errors import StorageFailed, StorageFull
 from proxy.events import Events, Level
 from proxy.plugin import Issue, Severity
 from proxy.reload.order import Order
+
+FoundT = TypeVar("FoundT")
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_PATHS_TOLD: Final = 10
@@ -35,17 +38,23 @@ class Record:
         self.history = history
         self.troubles: dict[str, Issue] = {}
         """What went wrong with the configuration outside of any call, by kind, until it is mended."""
+        self._current: Revision | None = None
+        """The one in force as it was written, so that it can be written again, and what that takes."""
+        self._store: SecretStore | None = None
+        self._keep = 2
         self._events = events
         self._wall_clock = wall_clock
 
-    def begin(self, restored: Restored, store: SecretStore, corrupt: Sequence[str]) -> None:
+    def begin(self, restored: Restored, store: SecretStore, newest: Revision | None) -> None:
         """Take note of what the start found, and write down what it begins with; blocks on the disk.
 
         Args:
-            corrupt: files of the state folder that were damaged, a line each.
+            newest: the newest revision of an earlier process.
         """
-        if corrupt:
-            self._trouble("revision_corrupt", "warning", "; ".join(corrupt), "What these files held is lost.")
+        self._current, self._store = newest, store
+        self._keep = restored.standing.loaded.settings.changes.keep
+        if damage := self.history.take_damage():
+            self._tell_of_damage(damage)
         if restored.trouble is not None:
             self.troubles[restored.trouble.kind] = restored.trouble
             self._events.emit("ERROR", "config_overlay_set_aside", restored.trouble.message)
@@ -57,8 +66,8 @@ class Record:
             return
         order = Order(author=restored.cause, cause=restored.cause, reason=restored.reason[:500])
         try:
-            revision = self._revision(standing, order, restored.diff, store)
-            self.history.save(revision, store.known, standing.loaded.settings.changes.keep)
+            self._current = self._revision(standing, order, restored.diff, store)
+            self.history.save(self._current, store, standing.loaded.settings.changes.keep)
         except OSError as error:
             self.history.skip()
             message = f"revision {standing.revision} cannot be written to the state folder: {_reason(error)}"
@@ -70,14 +79,57 @@ class Record:
 
     async def write_pending(self, standing: Standing, store: SecretStore) -> None:
         """Write anew what is pending, where no setting changed. Raises as `write`."""
-        found = await asyncio.to_thread(self.history.get, standing.revision)
-        if found is not None:
+        current = self._current
+        if current is not None:
             pending = _concealed(standing.pending, standing.loaded.shape, store)
-            await self._save(lambda: replace(found, pending=pending), standing, store)
+            await self._save(lambda: replace(current, pending=pending), standing, store)
+
+    async def find(self, number: int) -> Revision | None:
+        """Read a revision; None if it is not there. Raises StorageFailed."""
+        return await self._read(lambda: self.history.get(number))
+
+    async def numbers(self) -> list[int]:
+        """List the revisions there are, oldest first. Raises StorageFailed."""
+        return await self._read(self.history.numbers)
+
+    async def summaries(self, summarise: Callable[[Revision], Json]) -> list[Json]:
+        """Tell of every revision there is, newest first; only one of them is in memory at a time."""
+
+        def read() -> list[Json]:
+            found = (self.history.get(number) for number in reversed(self.history.numbers()))
+            return [summarise(revision) for revision in found if revision is not None]
+
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[], FoundT]) -> FoundT:
+        try:
+            found = await asyncio.to_thread(read)
+        except OSError as error:
+            raise StorageFailed(f"the state folder cannot be read: {_reason(error)}") from error
+        if damage := self.history.take_damage():
+            self._tell_of_damage(damage)
+            await self._mend()
+        return found
+
+    async def _mend(self) -> None:
+        """Write the revision in force again if its own file was the damaged one: the next start reads it."""
+        current, store = self._current, self._store
+        if current is None or store is None or current.number in await asyncio.to_thread(self.history.numbers):
+            return
+        with suppress(OSError):  # told already; the next change writes another one
+            await asyncio.to_thread(self.history.save, current, store, self._keep)
+
+    def tell_of_revert(self, message: str) -> None:
+        """Tell that a change that should have ended is still in force."""
+        self._trouble("revert_failed", "error", message, "It is tried again every minute, and at the next start.")
+
+    def _tell_of_damage(self, found: Sequence[str]) -> None:
+        """Tell of files that were found damaged; each was set aside."""
+        self._trouble("revision_corrupt", "warning", "; ".join(found), "What these files held is lost.")
 
     def tell(self, revision: int, order: Order, diff: Sequence[Json]) -> None:
         """Tell of a change that came into force, and forget what it mends."""
-        for kind in ("overlay_set_aside", "write_failed"):
+        for kind in ("overlay_set_aside", "write_failed", "revert_failed"):
             self.troubles.pop(kind, None)
         paths = [str(one["path"]) for one in diff]
         more = f" and {len(paths) - MOST_PATHS_TOLD} more" if len(paths) > MOST_PATHS_TOLD else ""
@@ -89,8 +141,15 @@ class Record:
 
     async def _save(self, make: Callable[[], Revision], standing: Standing, store: SecretStore) -> None:
         keep = standing.loaded.settings.changes.keep
+
+        def save() -> Revision:
+            revision = make()
+            self.history.save(revision, store, keep)
+            return revision
+
         try:
-            await asyncio.to_thread(lambda: self.history.save(make(), store.known, keep))
+            self._current = await asyncio.to_thread(save)
+            self._store, self._keep = store, keep
         except OSError as error:
             kind = StorageFull if error.errno in FULL else StorageFailed
             message = f"nothing was changed: the revision cannot be written to the state folder: {_reason(error)}"

@@ -120,10 +120,9 @@ class ConfigRoutes:
 
     async def _reset(self, request: AdminRequest) -> AdminReply:
         order = order_of(request, "reset", is_trusted=request.is_trusted)
-        snapshot = self._configuration.standing.revision
         outcome = await self._configuration.reset(order)
-        undo = f"curl -X POST {self._answers.url}/deployments/{snapshot}/rollback"
-        return await self._answers.change(outcome, order, snapshot=snapshot, undo=undo)
+        undo = f"curl -X POST {self._answers.url}/deployments/{outcome.previous}/rollback"
+        return await self._answers.change(outcome, order, snapshot=outcome.previous, undo=undo)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:
         order = replace(order_of(request, "api", is_trusted=request.is_trusted), is_whole=is_whole)

@@ -1,6 +1,5 @@
 """The admin routes under `/deployments`: every revision there was, how two differ, and the way back."""
 
-import asyncio
 from collections.abc import Callable
 
 from proxy.config.patch import Json
@@ -43,13 +42,7 @@ class DeploymentRoutes:
         ]
 
     async def _list(self, request: AdminRequest) -> Json:
-        history = self._configuration.record.history
-
-        def read() -> list[Revision]:
-            found = (history.get(number) for number in reversed(history.numbers()))
-            return [revision for revision in found if revision is not None]
-
-        listed = [self._summary(revision) for revision in await asyncio.to_thread(read)]
+        listed = await self._configuration.record.summaries(self._summary)
         return {"current": self._configuration.standing.revision, "deployments": listed}
 
     async def _show(self, request: AdminRequest) -> Json:

@@ -103,7 +103,7 @@ class Answers:
             # that it differs from the file now is what the call was for; /config/issues lists it
             "issues": [issue for issue in await self.issues(outcome.loaded) if issue["kind"] != "drift"],
             "restartNeeded": self.restart_needed(outcome.loaded),
-            **ends([one for one in outcome.pending if one.number == outcome.number]),
+            **ends(outcome.made),
             **more,
         }
         return AdminReply(body, headers=(("ETag", f'"{outcome.revision}"'),))

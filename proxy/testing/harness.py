@@ -114,9 +114,7 @@ class ProxyHarness:
             document = document_of(self._config, self._environ, source="test")
         file = self.config_path if self._has_file else None
         prepared = prepare(document, self._environ)
-        app = App(prepared, file=file, port=0, events=self.events, wall_clock=self._wall_clock)
-        await app.start()
-        self._app = app
+        self._app = await App.begin(prepared, file=file, port=0, events=self.events, wall_clock=self._wall_clock)
 
     @property
     def config_path(self) -> Path:

@@ -20,16 +20,15 @@ def revision(number: int, *, token: object = None, pending: tuple[Pending, ...] 
 
 
 def open_history(folder: Path) -> tuple[History, Revision | None, SecretStore, list[str]]:
-    told: list[str] = []
-    history = History(folder, told.append)
+    history = History(folder)
     newest, store = history.open()
-    return history, newest, store, told
+    return history, newest, store, history.take_damage()
 
 
 def test_revision_and_its_secret_come_back(tmp_path: Path) -> None:
     history, newest, store, _ = open_history(tmp_path)
     secret_id = store.id_of(("admin", "token"), CANARY)
-    history.save(revision(1, token={"$secret": secret_id}), store.known, 10)
+    history.save(revision(1, token={"$secret": secret_id}), store, 10)
 
     _, again, known, told = open_history(tmp_path)
 
@@ -42,7 +41,7 @@ def test_revision_and_its_secret_come_back(tmp_path: Path) -> None:
 
 def test_secret_stands_in_one_file_that_only_the_owner_can_read(tmp_path: Path) -> None:
     history, _, store, _ = open_history(tmp_path)
-    history.save(revision(1, token={"$secret": store.id_of(("admin", "token"), CANARY)}), store.known, 10)
+    history.save(revision(1, token={"$secret": store.id_of(("admin", "token"), CANARY)}), store, 10)
 
     holders = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
@@ -52,16 +51,17 @@ def test_secret_stands_in_one_file_that_only_the_owner_can_read(tmp_path: Path) 
 
 def test_secret_is_kept_as_long_as_a_kept_revision_names_it(tmp_path: Path) -> None:
     history, _, store, _ = open_history(tmp_path)
-    first, second = (store.id_of(("admin", "token"), CANARY + end) for end in "ab")
-    history.save(revision(1, token={"$secret": first}), store.known, 2)
-    history.save(revision(2, token={"$secret": second}), store.known, 2)
-    history.save(revision(3), store.known, 2)
-    history.save(revision(4), store.known, 2)
+    first = store.id_of(("admin", "token"), CANARY + "a")
+    history.save(revision(1, token={"$secret": first}), store, 2)
+    second = store.id_of(("admin", "token"), CANARY + "b")
+    history.save(revision(2, token={"$secret": second}), store, 2)
+    history.save(revision(3), store, 2)
+    history.save(revision(4), store, 2)
 
     known = open_history(tmp_path)[2].known
 
-    assert list(known) == [second]
-    history.save(revision(5), store.known, 2)
+    assert (list(known), list(store.known)) == ([second], [])  # the file follows with the next revision
+    history.save(revision(5), store, 2)
     assert open_history(tmp_path)[2].known == {}
 
 
@@ -69,7 +69,7 @@ def test_secret_in_what_a_pending_change_takes_back_is_kept(tmp_path: Path) -> N
     history, _, store, _ = open_history(tmp_path)
     secret_id = store.id_of(("admin", "token"), CANARY)
     inverse = {"admin": {"token": {"$secret": secret_id}}}
-    history.save(revision(1, pending=(Pending(1, 5.0, inverse),)), store.known, 2)
+    history.save(revision(1, pending=(Pending(1, 5.0, inverse),)), store, 2)
 
     _, newest, known, _ = open_history(tmp_path)
 
@@ -82,7 +82,7 @@ def test_secret_that_only_a_refused_change_knew_is_not_written(tmp_path: Path) -
     history, _, store, _ = open_history(tmp_path)
     store.id_of(("admin", "token"), CANARY)
 
-    history.save(revision(1), store.known, 2)
+    history.save(revision(1), store, 2)
 
     assert not (tmp_path / "secrets.json").exists()
 
@@ -90,7 +90,7 @@ def test_secret_that_only_a_refused_change_knew_is_not_written(tmp_path: Path) -
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"sha256": "0", "secrets": {}}', b"\xff\xfe"])
 def test_damaged_secrets_are_set_aside_and_told(tmp_path: Path, damage: bytes) -> None:
     history, _, store, _ = open_history(tmp_path)
-    history.save(revision(1, token={"$secret": store.id_of(("a",), CANARY)}), store.known, 10)
+    history.save(revision(1, token={"$secret": store.id_of(("a",), CANARY)}), store, 10)
     (tmp_path / "secrets.json").write_bytes(damage)
 
     _, newest, known, told = open_history(tmp_path)
@@ -105,20 +105,20 @@ def test_damaged_secrets_are_set_aside_and_told(tmp_path: Path, damage: bytes) -
 def test_number_of_a_damaged_revision_is_not_given_again(tmp_path: Path) -> None:
     history, _, store, _ = open_history(tmp_path)
     for number in (1, 2, 3):
-        history.save(revision(number), store.known, 10)
+        history.save(revision(number), store, 10)
     (tmp_path / "revisions" / "00000003.json").write_bytes(b"{}")
 
     history, newest, _, told = open_history(tmp_path)
 
     assert newest is not None
     assert (newest.number, history.next_number, len(told)) == (2, 4, 1)
-    history.save(replace(newest, number=4), {}, 10)
+    history.save(replace(newest, number=4), store, 10)
     assert history.numbers() == [1, 2, 4]
 
 
 def test_revision_of_another_version_is_set_aside(tmp_path: Path) -> None:
     history, _, store, _ = open_history(tmp_path)
-    history.save(revision(1), store.known, 10)
+    history.save(revision(1), store, 10)
     path = tmp_path / "revisions" / "00000001.json"
     content = orjson.loads(path.read_bytes())
     path.write_bytes(orjson.dumps({"revision": {**content["revision"], "pending": [{"new": 1}]}}))

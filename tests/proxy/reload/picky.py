@@ -16,11 +16,13 @@ class PickyConfig(PluginConfig):
 class PickyPlugin(Plugin[PickyConfig]):
     name = "picky"
     journal: ClassVar[list[str]] = []
+    fails: ClassVar[bool] = False
+    """It cannot start, whatever the settings."""
 
     @hookimpl
     async def startup(self) -> None:
         self.journal.append(f"up {self.config.size}")
-        if self.config.refuses:
+        if self.config.refuses or self.fails:
             raise RuntimeError("not with these")
 
     @hookimpl

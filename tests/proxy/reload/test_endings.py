@@ -1,10 +1,13 @@
 """Changes that end by themselves: at their time, or when requests go worse than before."""
 
+import asyncio
+import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from proxy.config.history import History
 from proxy.testing import FakeProvider, ProxyHarness
 from tests.e2e.rig import until
 from tests.proxy.reload.rig import Clock, health, kinds
@@ -37,20 +40,113 @@ async def test_timed_change_ends_at_its_time(proxy: ProxyHarness) -> None:
     assert next((one["cause"], one["author"]) for one in newest["deployments"]) == ("timer", "timer")
 
 
-async def test_timed_change_survives_a_restart_and_still_ends(timed: ProxyHarness, clock: Clock) -> None:
+async def test_timed_change_survives_a_restart_and_still_ends(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config?ttl=1s", {"maxQueue": 2})
+
+    await proxy.restart()
+    during, still = await health(proxy), await value(proxy, "maxQueue")
+    await until(lambda: proxy.app.configuration.standing.revision == 3, "the change has ended")
+
+    assert (still, [one["revision"] for one in during["expiring"]]) == (2, [2])
+    assert await value(proxy, "maxQueue") == 1000
+
+
+async def test_setting_the_wall_clock_neither_ends_a_change_nor_keeps_it(timed: ProxyHarness, clock: Clock) -> None:
     await timed.start()
-    await call(timed, "PATCH", "/config?ttl=15m", {"maxQueue": 2})
-    clock.now_s += 600
+    await call(timed, "PATCH", "/config?ttl=10m", {"maxQueue": 2})
+    await call(timed, "PATCH", "/config?ttl=1s", {"maxConcurrency": 2})
+
+    clock.now_s += 700
+    await call(timed, "PATCH", "/config", {"queueTimeout": 5})
+    clock.now_s -= 7000
+    await until(lambda: timed.app.configuration.standing.revision == 5, "the second one has ended")
+
+    assert (await value(timed, "maxQueue"), await value(timed, "maxConcurrency")) == (2, 100)
+
+
+async def test_writing_a_timed_value_again_makes_it_stay_or_gives_it_a_new_time(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config?ttl=1m", {"maxQueue": 2, "maxConcurrency": 2})
+
+    stays: Any = (await call(proxy, "PATCH", "/config", {"maxQueue": 2})).json()
+    longer: Any = (await call(proxy, "PATCH", "/config?ttl=1h", {"maxConcurrency": 2})).json()
+    pending = proxy.app.configuration.standing.pending
+    await proxy.restart()
+
+    assert (stays["changed"], longer["changed"], stays["expiresAt"]) == (False, False, None)
+    assert [one.inverse for one in pending] == [{"maxConcurrency": 100}] or [one.inverse for one in pending] == [
+        {"maxConcurrency": None}
+    ]
+    assert longer["expiresAt"] is not None
+    assert [one["expiresAt"] for one in (await health(proxy))["expiring"]] == [longer["expiresAt"]]
+
+
+async def test_end_that_fails_is_told_and_tried_again(proxy: ProxyHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.reload.pending.TRY_AGAIN_S", 0.1)
+    await proxy.start()
+    await call(proxy, "PATCH", "/config?ttl=1s", {"maxQueue": 2})
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "save", fail)
+        await until(lambda: "config_revert_failed" in kinds(proxy), "it is told")
+        sick = await health(proxy)
+        await asyncio.sleep(0.3)
+    await until(lambda: proxy.app.configuration.standing.pending == (), "it has ended")
+
+    assert (sick["status"], kinds(proxy).count("config_revert_failed")) == ("degraded", 1)
+    assert (await value(proxy, "maxQueue"), (await health(proxy))["status"]) == (1000, "healthy")
+
+
+async def test_guard_that_cannot_take_back_at_once_does_so_later(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.reload.pending.TRY_AGAIN_S", 0.1)
+    await proxy.start(providers={"x": upstream.provider(models=["m"])}, changes={"guardMinRequests": 5})
+    await call(proxy, "PATCH", "/config?guard=1s", {"providers": {"x": {"baseUrl": "http://127.0.0.1:9/v1"}}})
+    for _ in range(6):
+        await proxy.chat("hello", model="m")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "as told")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "save", fail)
+        await until(lambda: "config_revert_failed" in kinds(proxy), "it is told")
+    await until(lambda: proxy.app.configuration.standing.pending == (), "it is taken back")
+
+    assert (await proxy.chat("hello", model="m")).status == 200
+
+
+async def test_end_that_no_longer_fits_costs_no_other_change_at_a_restart(timed: ProxyHarness, clock: Clock) -> None:
+    await timed.start()
+    provider = {"type": "openai", "baseUrl": "http://127.0.0.1:9/v1"}
+    await call(timed, "PATCH", "/config?ttl=1m", {"providers": {"p": provider}})
+    await call(timed, "PATCH", "/config", {"models": {"a": ["p/m"]}, "maxQueue": 7})
+    await timed.stop()
+    clock.now_s += 100
 
     await timed.restart()
-    during = await health(timed)
-    still = await value(timed, "maxQueue")
-    clock.now_s += 301
-    timed.app.configuration.start()  # its timer looks at the clock anew
+    await until(lambda: "config_revert_failed" in kinds(timed), "it is told")
 
-    await until(lambda: timed.app.configuration.standing.revision == 3, "the change has ended")
-    assert (still, [one["revision"] for one in during["expiring"]]) == (2, [2])
-    assert await value(timed, "maxQueue") == 1000
+    sick = await health(timed)
+    assert await value(timed, "maxQueue") == 7
+    assert (sick["status"], [one["revision"] for one in sick["expiring"]]) == ("degraded", [2])
+
+
+async def test_rollback_to_a_revision_with_a_timed_change_lets_it_end(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config?ttl=2s", {"maxQueue": 2})
+
+    reset: Any = (await call(proxy, "POST", "/reset")).json()
+    await call(proxy, "POST", reset["undo"].partition(proxy.url)[2])
+    back = await value(proxy, "maxQueue")
+    await until(lambda: proxy.app.configuration.standing.pending == (), "it has ended")
+
+    assert (back, await value(proxy, "maxQueue")) == (2, 1000)
 
 
 async def test_timed_change_that_is_over_while_stopped_is_never_served(timed: ProxyHarness, clock: Clock) -> None:

@@ -22,8 +22,8 @@ DOCUMENTS = st.dictionaries(
 )
 
 
-def change(pending: tuple[Pending, ...], old: Any, new: Any, *made: Pending, is_whole: bool = False) -> Any:
-    return after_change(pending, old, new, is_whole=is_whole, made=made)
+def change(pending: tuple[Pending, ...], old: Any, new: Any, *made: Pending, touched: Any = None) -> Any:
+    return after_change(pending, old, new, touched=touched, made=made)
 
 
 def test_timed_change_takes_back_what_it_changed() -> None:
@@ -52,10 +52,16 @@ def test_timed_change_over_a_timed_change_gives_back_what_was_before_both() -> N
     assert pending == (replace(B, inverse={"a": 1}),)
 
 
-def test_document_that_is_set_whole_ends_all_waiting() -> None:
+def test_value_that_is_written_again_stays() -> None:
+    pending = change((), {"a": 1, "b": 1}, {"a": 2, "b": 2}, A)
+
+    assert change(pending, {"a": 2, "b": 2}, {"a": 2, "b": 2}, touched={"a": None}) == (replace(A, inverse={"b": 1}),)
+
+
+def test_value_that_is_written_again_for_a_time_gives_back_what_was_before_both() -> None:
     pending = change((), {"a": 1}, {"a": 2}, A)
 
-    assert change(pending, {"a": 2}, {"a": 2, "b": 1}, is_whole=True) == ()
+    assert change(pending, {"a": 2}, {"a": 2}, B, touched={"a": None}) == (replace(B, inverse={"a": 1}),)
 
 
 def test_timed_change_that_changes_nothing_waits_for_nothing() -> None:

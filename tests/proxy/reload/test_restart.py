@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from proxy.errors import ConfigError
 from proxy.testing import FakeProvider, ProxyHarness
+from tests.proxy.reload.picky import PickyPlugin
 from tests.proxy.reload.rig import PLUGINS, health, kinds
 from tests.proxy.server.test_config_routes import CANARY, call, value
 
@@ -73,3 +75,67 @@ async def test_damaged_state_never_keeps_it_from_starting(proxy: ProxyHarness, d
 
 def _keyed() -> dict[str, Any]:
     return {"type": "http", "baseUrl": "http://127.0.0.1:9", "apiKey": CANARY}
+
+
+async def test_live_change_that_keeps_it_from_starting_is_set_aside(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS, picky={"enabled": False})
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7, "picky": {"enabled": True}})
+    PickyPlugin.fails = True
+    try:
+        await proxy.restart()
+    finally:
+        PickyPlugin.fails = False
+
+    sick = await health(proxy)
+    assert (sick["status"], await value(proxy, "maxQueue")) == ("degraded", 1000)
+    assert "live changes of revision 2 are set aside: plugin picky failed in startup" in sick["problems"][0]
+
+
+async def test_file_that_does_not_start_is_no_reason_to_set_anything_aside(proxy: ProxyHarness) -> None:
+    PickyPlugin.fails = True
+    try:
+        with pytest.raises(ConfigError, match="picky failed in startup"):
+            await proxy.start(plugins=PLUGINS)
+    finally:
+        PickyPlugin.fails = False
+
+    assert not list((proxy.state_path / "revisions").glob("00000002.json"))
+
+
+async def test_damage_that_is_found_while_it_runs_is_told_and_mended(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+    (proxy.state_path / "revisions" / "00000002.json").write_bytes(b"{}")
+
+    await call(proxy, "GET", "/deployments")
+    sick = await health(proxy)
+    await proxy.restart()
+
+    assert (sick["status"], "is no whole revision" in sick["problems"][0]) == ("degraded", True)
+    assert await value(proxy, "maxQueue") == 7
+
+
+async def test_provider_that_the_file_sends_elsewhere_loses_the_key_that_was_given_live(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await proxy.start(providers={"p": upstream.provider(models=["m"], apiKey="sk-of-the-file-1")})
+    await call(proxy, "PATCH", "/config", {"providers": {"p": {"apiKey": CANARY, "weight": 3}}})
+    elsewhere = {**upstream.provider(models=["m"]), "baseUrl": f"{upstream.url}/else/v1", "apiKey": "sk-of-the-file-2"}
+    proxy.write(providers={"p": elsewhere})
+
+    await proxy.restart()
+    await proxy.chat("hello", model="m")
+
+    assert upstream.requests[-1].header("authorization") == "Bearer sk-of-the-file-2"
+    assert await value(proxy, "providers/p/weight") == 1
+
+
+async def test_document_that_would_not_be_read_again_is_refused(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    patches = [{"models": {f"a{part}-{index}": ["echo/" + "m" * 990] for index in range(300)}} for part in range(6)]
+    answers = [await call(proxy, "PATCH", "/config", patch) for patch in patches]
+    revision = proxy.app.configuration.standing.revision
+    await proxy.restart()
+
+    assert {one.status for one in answers} == {200, 413}
+    assert proxy.app.configuration.standing.revision == revision
