@@ -9,7 +9,7 @@ REFERENCE: Final = r"\$[{$]"
 
 UNITS: Final = {"duration": "seconds", "size": "bytes"}
 
-_FLOAT: Final = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_FLOAT: Final = r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _INTEGER: Final = r"[-+]?[0-9][0-9_]*(?:\.0*)?"
 _DURATION: Final = rf"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))+|{_FLOAT}"
 _NONE: Final = "[nN][oO][nN][eE]"

@@ -233,6 +233,13 @@ def test_schema_refuses_and_so_does_the_program(path: str, value: object) -> Non
         validate(document_of(document, ENVIRON, source="a.yaml"), SECTIONS)
 
 
+def test_schema_refuses_long_text_at_once() -> None:
+    long = "1" * 100_000 + "x"  # in quadratic time: minutes
+
+    assert not is_taken(document_with("queueTimeout", long))
+    assert not is_taken(document_with("providers.*.weight", long))
+
+
 WORDS = [
     *("5", " 5 ", "+5", "-5", "5.0", "5.", ".5", "1_000", "1e3", "1E+3", "007", "0x10", "١", "", " ", "5 5"),
     *("inf", "-inf", "nan", "Infinity", "none", " None ", "null", "true", "TRUE", "yes", "oFF", " true", "t", "2"),
