@@ -3,6 +3,9 @@
 import importlib
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -183,9 +186,24 @@ def test_every_kind_of_issue_is_documented() -> None:
 
 
 def test_shipped_schema_is_what_the_program_writes() -> None:
-    expected = schema_text(Shape(sections()))
+    assert SCHEMA.read_text() == schema_text(Shape(sections())), "write it anew: scripts/schema"
 
-    assert SCHEMA.read_text() == expected, "write it anew: python -m proxy config schema > conf/proxy.schema.json"
+
+def test_script_writes_the_shipped_schema(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("proxy", "plugins"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for folder in ("conf", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    for lock in ("requirements.txt", ".venv/requirements.lock"):
+        (tmp_path / lock).write_text("")
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+
+    subprocess.run([tmp_path / "scripts/schema"], check=True, timeout=60)
+
+    assert (tmp_path / "conf/proxy.schema.json").read_text() == SCHEMA.read_text()
 
 
 @pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES], ids=lambda path: path.name)
