@@ -12,7 +12,7 @@ MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 8
 """Shorter values are not looked for: they would take ordinary words out of every line."""
 MAX_DEPTH: Final = 8
-MAX_SECRETS: Final = 500
+MAX_SECRETS: Final = 200
 """Each costs a search in every line that is logged."""
 
 # Every pattern is linear in the text: no two repeated parts that could match the same characters stand side by side.

@@ -25,7 +25,7 @@ class Proposal:
 
     Args:
         diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
-        is_change: something is written otherwise than in what is in force.
+        is_change: it has another effect than what is in force, or the file says something else.
         touched: merge patch that takes away every place that was written, also where the value stayed the same.
     """
 
@@ -139,9 +139,8 @@ class Proposer:
     @staticmethod
     def _proposal(standing: Standing, base: Json, loaded: Loaded, store: SecretStore) -> Proposal:
         shown = show(loaded, store)
-        is_same_document = is_same(loaded.document.raw, standing.document)
-        is_change = not (is_same_document and is_same(base, standing.base))
-        return Proposal(base, loaded, shown, diff_of(standing.shown, shown), is_change)
+        diff = diff_of(standing.shown, shown)
+        return Proposal(base, loaded, shown, diff, bool(diff) or not is_same(base, standing.base))
 
 
 def _with_state(wanted: Json, document: Json) -> Json:
