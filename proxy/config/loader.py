@@ -13,6 +13,7 @@ from proxy.config.document import dotted, error_of, read_yaml
 from proxy.config.expand import expand
 from proxy.config.faults import faults_of, show, unknown_key
 from proxy.config.models import BUILT_IN_PLUGINS, Settings
+from proxy.config.sent import as_sent
 from proxy.config.shape import KeyPath, Shape, fields_of, members
 from proxy.errors import Fault
 from proxy.plugin import PluginConfig
@@ -30,6 +31,7 @@ class Document:
         values: the same, references replaced by what the environment holds.
         lines: where each key and list item stands in the file; empty if it came from elsewhere.
         faults: references that could not be replaced, with their paths; `validate` reports them with the rest.
+        sent: `raw` with ids where secrets stand, if it came so; what faults may show.
     """
 
     source: str
@@ -37,6 +39,7 @@ class Document:
     values: dict[str, Any]  # Any: JSON
     lines: Mapping[KeyPath, int]
     faults: tuple[tuple[KeyPath, Fault], ...] = ()
+    sent: dict[str, Any] | None = None  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,12 @@ def document_of(
     *,
     source: str,
     lines: Mapping[KeyPath, int] | None = None,
+    sent: dict[str, Any] | None = None,  # Any: JSON
 ) -> Document:
     """Make a document of JSON values at hand, such as a candidate sent by an operator."""
     faults: list[tuple[KeyPath, Fault]] = []
     values = _expand(raw, environ, (), faults)
-    return Document(source, raw, values, lines or {}, tuple(faults))
+    return Document(source, raw, values, lines or {}, tuple(faults), sent)
 
 
 def plugin_names(document: Document) -> tuple[str, ...]:
@@ -188,7 +192,9 @@ def _without_repeats(found: list[tuple[KeyPath, Fault]], document: Document) -> 
 
 
 def _with_line(path: KeyPath, fault: Fault, document: Document) -> Fault:
-    """Add the line of a fault's place, or of what it is missing from."""
+    """Say a fault in the words that were sent, and add the line of its place, or of what it is missing from."""
+    sent = document.raw if document.sent is None else document.sent
+    fault = as_sent(path, fault, sent, document.values)
     while path and path not in document.lines:
         path = path[:-1]
     return replace(fault, line=document.lines.get(path))

@@ -9,7 +9,7 @@ from proxy.config.edits import Edit, check_bytes, check_size
 from proxy.config.export import effective, show
 from proxy.config.loader import Document, Loaded, document_of, plugin_names, validate
 from proxy.config.patch import Json, at_places, changes, difference, give_way, is_same, merge
-from proxy.config.permission import trespasses
+from proxy.config.permission import reaches, trespasses
 from proxy.config.secrets import SecretStore, reveal
 from proxy.config.standing import Standing
 from proxy.errors import ConfigError, Fault
@@ -59,13 +59,17 @@ class Proposer:
             ConfigError: with every fault of the result.
             UnknownPath, MalformedBody: as the edit does.
         """
-        wanted = _with_state(self._revealed(edit.apply(standing.shown), store), standing.document)
-        check_size(wanted)
-        check_bytes(wanted)
-        document = document_of(wanted, self.environ, source="the change")
-        if faults := trespasses(standing, document, plugin_names(document), is_trusted=is_trusted):
+        sent = _with_state(edit.apply(standing.shown), standing.shown)
+        check_size(sent)
+        check_bytes(sent)
+        wanted = self._revealed(sent, store)
+        # before anything is expanded: whether a variable is set is told to nobody who may not name it
+        if faults := reaches(standing, sent, wanted, is_trusted=is_trusted):
             raise error_of("the change", faults)
-        loaded = self.validated(wanted, "the change")
+        document = document_of(wanted, self.environ, source="the change", sent=sent)
+        if faults := trespasses(standing, document, plugin_names(document)):
+            raise error_of("the change", faults)
+        loaded = validate(document, self.models(document), host=self.host)
         proposal = self._proposal(standing, standing.base, self._lean(standing, loaded), store)
         return replace(proposal, touched=at_places(edit.touches()))
 

@@ -74,7 +74,7 @@ def test_reference_may_become_a_number_or_a_flag_but_a_key_stays_text() -> None:
 
 def test_environment_cannot_add_structure() -> None:
     assert faults_of("providers: ${P}\n", {"P": "{echo: {type: echo}}"}) == [
-        'a.yaml:1: providers: "{echo: {type: echo}}" is not a mapping of names to values'
+        'a.yaml:1: providers: "${P}" is not a mapping of names to values'
     ]
 
 
