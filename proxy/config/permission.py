@@ -66,9 +66,9 @@ def _foreign_plugins(standing: Standing, wanted: Document, plugins: Sequence[str
 
 def _reached_for(standing: Standing, wanted: Json) -> Iterator[Fault]:
     shape = standing.loaded.shape
-    known = [found for document in (standing.base, standing.document) for found in _texts(document, ())]
+    known = {found for document in (standing.base, standing.document) for found in _texts(document, ())}
     variables = {name for _, text in known for name in names_in(text)}
-    hidden = {name for path, text in known if shape.is_secret(path, text) for name in names_in(text)}
+    hidden = {name for path, text in known if "$" in text and shape.is_secret(path, text) for name in names_in(text)}
     files = {text for path, text in known if path[-1] in FILE_KEYS}
     for path, text in _texts(wanted, ()):
         if (path, text) in known:

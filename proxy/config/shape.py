@@ -3,7 +3,8 @@
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
@@ -26,6 +27,8 @@ class Shape:
     """The whole document: the core's settings and one model for each loaded plugin's section."""
 
     sections: Mapping[str, type[PluginConfig]]
+    _known: dict[KeyPath, Annotation] = field(default_factory=dict, repr=False, compare=False)
+    """Types of places that have others below them: a document of thousands of names asks for each again and again."""
 
     def keys(self) -> list[str]:
         """List what may stand at the top level."""
@@ -35,11 +38,17 @@ class Shape:
         """Give the type of a place, None where the models know nothing of it."""
         if not path:
             return None
-        field = fields_of(Settings).get(str(path[0]))
-        found: Annotation | None = field.annotation if field else self.sections.get(str(path[0]))
-        for key in path[1:]:
-            found = child(found, key)
-        return found
+        if len(path) == 1:
+            top = fields_of(Settings).get(str(path[0]))
+            return top.annotation if top else self.sections.get(str(path[0]))
+        above = path[:-1]
+        if above not in self._known:
+            self._known[above] = self.at(above)
+        return child(self._known[above], path[-1])
+
+    def joined(self, other: "Shape") -> "Shape":
+        """Give the shape of documents that may name the plugins of either."""
+        return Shape({**self.sections, **other.sections})
 
     def keys_at(self, path: KeyPath) -> list[str]:
         """List the keys that the models know at a place; empty where any are allowed or none."""
@@ -57,8 +66,9 @@ class Shape:
         return isinstance(value, str) and _USERINFO.search(value) is not None
 
 
+@lru_cache(maxsize=256)
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Map the keys of a model, as written in YAML, to its fields."""
+    """Map the keys of a model, as written in YAML, to its fields. Do not change what it gives."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

@@ -41,6 +41,7 @@ class Record:
         self._current: Revision | None = None
         """The one in force as it was written, so that it can be written again, and what that takes."""
         self._store: SecretStore | None = None
+        self._shape = Shape({})
         self._keep = 2
         self._events = events
         self._wall_clock = wall_clock
@@ -81,7 +82,7 @@ class Record:
         """Write anew what is pending, where no setting changed. Raises as `write`."""
         current = self._current
         if current is not None:
-            pending = _concealed(standing.pending, standing.loaded.shape, store)
+            pending = _concealed(standing.pending, self._shape, store)
             await self._save(lambda: replace(current, pending=pending), standing, store)
 
     async def find(self, number: int) -> Revision | None:
@@ -157,7 +158,8 @@ class Record:
             raise kind(message) from error
 
     def _revision(self, standing: Standing, order: Order, diff: Sequence[Json], store: SecretStore) -> Revision:
-        shape = standing.loaded.shape
+        # what is to be taken back, and the file, may have sections of plugins that are no longer listed
+        shape = self._shape = self._shape.joined(standing.loaded.shape)
         return Revision(
             number=standing.revision,
             time_s=self._wall_clock(),
