@@ -30,7 +30,7 @@ DOCS = ROOT / "docs/configuration.md"
 SCHEMA = ROOT / "conf/proxy.schema.json"
 EXAMPLES = sorted((ROOT / "conf/examples").glob("*.yaml"))
 
-NOTICED_BY_THE_PROCESS = {"file_refused", "overlay_set_aside", "revision_corrupt", "write_failed"}
+NOTICED_BY_THE_PROCESS = {"file_refused", "overlay_set_aside", "revision_corrupt", "revert_failed", "write_failed"}
 
 ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN": "t" * 32, "RERANK_TOKEN": "t"}
 
