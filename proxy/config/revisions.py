@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from proxy.config.document import read_regular_file
 from proxy.config.durable import flush_folder, replace_file, seal, set_aside, unseal
-from proxy.config.patch import Json, difference
+from proxy.config.patch import Json
 
 MAX_FILE_BYTES: Final = 16 << 20
 """Larger ones are no revisions: a document has 1 MB at most, and a revision holds two."""
@@ -63,11 +63,6 @@ class Revision:
     base: Json
     diff: tuple[Json, ...] = ()
     pending: tuple[Pending, ...] = ()
-
-    @property
-    def overlay(self) -> Json:
-        """The live changes over the file, as a merge patch."""
-        return difference(self.base, self.document)
 
 
 REVISION_FIELDS: Final = frozenset(each.name for each in fields_of_class(Revision))

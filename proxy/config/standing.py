@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from proxy.config.loader import Loaded
-from proxy.config.patch import Json, difference
+from proxy.config.patch import Json
 from proxy.config.revisions import Pending
 
 
@@ -27,8 +27,3 @@ class Standing:
     def document(self) -> Json:
         """The document as written, with its secrets."""
         return self.loaded.document.raw
-
-    @property
-    def overlay(self) -> Json:
-        """The live changes over the file, as a merge patch, with their secrets."""
-        return difference(self.base, self.document)

@@ -201,7 +201,7 @@ class Configuration:
                 await self._note_pending(pending)
         now = self.standing.revision
         ends = tuple(one for one in pending if any(is_same_ending(one, each) for each in made))
-        return Outcome(now, proposal.is_change, ends, standing.revision, proposal.diff, proposal.loaded, pending)
+        return Outcome(now, proposal.is_change, ends, standing.revision, proposal.diff, proposal.loaded)
 
     def _made(self, order: Order, number: int) -> list[Pending]:
         """Tell how an order's change is to end; what it takes back is filled in later."""

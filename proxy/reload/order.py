@@ -48,7 +48,6 @@ class Outcome:
         previous: the revision that was in force before.
         diff: `[{"path", "old", "new"}]`.
         loaded: the configuration in force now; for a dry run: the one that would be.
-        pending: the changes that will end by themselves.
     """
 
     revision: int
@@ -57,4 +56,3 @@ class Outcome:
     previous: int
     diff: tuple[Json, ...]
     loaded: Loaded
-    pending: tuple[Pending, ...]

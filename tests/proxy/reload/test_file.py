@@ -11,7 +11,7 @@ from proxy.config.history import History
 from proxy.testing import ProxyHarness
 from tests.e2e.rig import until
 from tests.proxy.reload.rig import health, kinds
-from tests.proxy.server.test_config_routes import call, value
+from tests.proxy.server.test_config_routes import call, overlay_of, value
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_reset_goes_back_to_the_file_as_last_accepted(filed: ProxyHarness)
     await call(filed, "POST", "/reset")
 
     assert (await value(filed, "maxConcurrency"), await value(filed, "maxQueue")) == (100, 2)
-    assert filed.app.configuration.standing.overlay == {}
+    assert overlay_of(filed) == {}
 
 
 async def test_edit_that_came_while_the_disk_was_full_is_applied_when_there_is_room(
