@@ -378,3 +378,17 @@ async def test_plugin_that_raises_costs_no_request_and_is_named(stack: AsyncExit
 
     assert response.status == 200
     await until(lambda: "hello" in proxy.output and "a defect" in proxy.output, "the log names plugin and defect")
+
+
+async def test_signal_during_a_restart_ends_the_process(stack: AsyncExitStack, upstream: FakeProvider) -> None:
+    upstream.stream(["one", " two"], gate=asyncio.Event())
+    proxy = await start(stack, {"providers": {"openai": upstream.provider()}})
+    await begin_streams(stack, proxy, 1)
+    await ask(proxy, "PATCH", "/config", b'{"server": {"port": 1}}')
+
+    restarting: Any = (await ask(proxy, "POST", "/deployments?restart=true")).json()
+    await until(lambda: "draining" in proxy.output, "the log tells of draining")
+    proxy.send_signal(signal.SIGTERM)
+    code = await proxy.wait()
+
+    assert (restarting["restarting"], code, proxy.output.count("listens on")) == (True, 1, 1)

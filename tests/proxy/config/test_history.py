@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from proxy.config.durable import seal
 from proxy.config.history import History
 from proxy.config.revisions import Pending, Revision
 from proxy.config.secrets import SecretStore, ids_in, reveal
@@ -124,3 +125,33 @@ def test_revision_of_another_version_is_set_aside(tmp_path: Path) -> None:
     path.write_bytes(orjson.dumps({"revision": {**content["revision"], "pending": [{"new": 1}]}}))
 
     assert open_history(tmp_path)[1] is None
+
+
+def test_revision_of_a_newer_program_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    history, _, store, _ = open_history(tmp_path)
+    history.save(revision(1), store, 10)
+    path = tmp_path / "revisions" / "00000001.json"
+    content = orjson.loads(path.read_bytes())["revision"]
+    path.write_bytes(seal({"revision": {**content, "ofTheFuture": 1}}))
+
+    _, newest, _, told = open_history(tmp_path)
+
+    assert (newest, told) == (revision(1), [])
+
+
+def test_what_a_crash_left_half_written_of_the_secrets_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "secrets.tmp").write_text(CANARY)
+
+    open_history(tmp_path)
+
+    assert not (tmp_path / "secrets.tmp").exists()
+
+
+def test_revision_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    history, _, store, _ = open_history(tmp_path)
+    document = {"models": {"a": ["x" * (17 << 20)]}}
+
+    with pytest.raises(OSError, match="the limit is"):
+        history.save(replace(revision(1), document=document), store, 10)
+
+    assert history.numbers() == []

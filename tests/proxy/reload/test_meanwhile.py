@@ -69,3 +69,21 @@ async def test_lower_limit_counts_calls_of_the_revision_before(proxy: ProxyHarne
     await until(lambda: proxy.app.pipeline.in_flight == 0, "all have left")
     endpoint = proxy.app.pipeline.generation.endpoints["x"]
     assert endpoint.slots.in_use == 0
+
+
+async def test_provider_that_comes_back_finds_its_running_calls_counted(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.stream(["one"], faults=Faults(never_answer=True))
+    provider = upstream.provider(models=["m"], maxConcurrency=1, queueSize=0)
+    await proxy.start(providers={"x": provider, "y": {"type": "http", "baseUrl": "http://127.0.0.1:9"}})
+    running = asyncio.ensure_future(proxy.chat("hello", model="m", stream=True))
+    await upstream.wait_for_request()
+
+    await call(proxy, "DELETE", "/config/providers/x")
+    await call(proxy, "PUT", "/config/providers/x", provider)
+    second = await proxy.chat("hello", model="m")
+    running.cancel()
+
+    assert (second.status, upstream.requests_seen) == (503, 1)
+    await asyncio.wait([running])
