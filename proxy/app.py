@@ -140,6 +140,7 @@ class App:
             tasks=self.tasks,
             wall_clock=self._wall_clock,
         )
+        record.know(prepared.loaded.shape)
         record.begin(restored, store, newest)
 
     def _make_server(self) -> None:

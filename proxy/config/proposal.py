@@ -11,6 +11,7 @@ from proxy.config.loader import Document, Loaded, document_of, plugin_names, val
 from proxy.config.patch import Json, at_places, changes, difference, give_way, is_same, merge
 from proxy.config.permission import reaches, trespasses
 from proxy.config.secrets import SecretStore, reveal
+from proxy.config.shape import Shape
 from proxy.config.standing import Standing
 from proxy.errors import ConfigError, Fault
 from proxy.plugin import PluginConfig
@@ -26,6 +27,7 @@ class Proposal:
     Args:
         diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
         is_change: it has another effect than what is in force, or the file says something else.
+        base_shape: where secrets stand in `base`, if another file was read.
         touched: merge patch that takes away every place that was written, also where the value stayed the same.
     """
 
@@ -34,6 +36,7 @@ class Proposal:
     shown: Json
     diff: tuple[Json, ...]
     is_change: bool
+    base_shape: Shape | None = None
     touched: Json = field(default_factory=dict)
 
 
@@ -97,10 +100,11 @@ class Proposer:
             ConfigError: the file is not valid by itself, or not with the live changes over it.
         """
         loaded = validate(file, self.models(file), host=self.host)
+        base_shape = loaded.shape
         document = over_file(standing.base, standing.document, file.raw)
         if not is_same(document, file.raw):
             loaded = self.validated(document, f"{file.source} with the live changes over it")
-        return self._proposal(standing, file.raw, loaded, store)
+        return replace(self._proposal(standing, file.raw, loaded, store), base_shape=base_shape)
 
     def validated(self, raw: Json, source: str) -> Loaded:
         """Validate a whole document. Raises ConfigError."""

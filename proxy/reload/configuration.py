@@ -218,6 +218,8 @@ class Configuration:
         self, proposal: Proposal, order: Order, pending: tuple[Pending, ...], store: SecretStore
     ) -> None:
         number, loaded = self.record.history.next_number, proposal.loaded
+        if proposal.base_shape is not None:
+            self.record.know(proposal.base_shape)
         self._redactor.register(*await asyncio.to_thread(secret_values, loaded))
         swap = await self._swapper.prepare(number, loaded)
         standing = Standing(number, proposal.base, loaded, proposal.shown, pending)

@@ -74,6 +74,13 @@ class Record:
             message = f"revision {standing.revision} cannot be written to the state folder: {_reason(error)}"
             self._trouble("write_failed", "error", message, NO_CHANGE)
 
+    def know(self, shape: Shape) -> None:
+        """Know where secrets stand in one more document.
+
+        The file, and what is to be taken back, may have sections of plugins that are no longer listed.
+        """
+        self._shape = self._shape.joined(shape)
+
     async def write(self, standing: Standing, order: Order, diff: Sequence[Json], store: SecretStore) -> None:
         """Write a revision that is to come into force. Raises StorageFailed, StorageFull: it is not there."""
         await self._save(lambda: self._revision(standing, order, diff, store), standing, store)
@@ -158,8 +165,8 @@ class Record:
             raise kind(message) from error
 
     def _revision(self, standing: Standing, order: Order, diff: Sequence[Json], store: SecretStore) -> Revision:
-        # what is to be taken back, and the file, may have sections of plugins that are no longer listed
-        shape = self._shape = self._shape.joined(standing.loaded.shape)
+        self.know(standing.loaded.shape)
+        shape = self._shape
         return Revision(
             number=standing.revision,
             time_s=self._wall_clock(),

@@ -94,3 +94,30 @@ async def test_id_may_move_to_where_secrets_are_hidden(upstream: FakeProvider) -
 
     assert moved.status == 200
     assert upstream.requests[-1].header("authorization") == f"Bearer {OF_FILE}"
+
+
+async def test_secret_of_a_plugin_that_is_no_longer_listed_stays_hidden(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=["debug", "tests.proxy.reload.vault"], vault={"dsn": OF_FILE})
+
+    answer = await call(proxy, "PATCH", "/config", {"plugins": ["debug"], "vault": None})
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+    await proxy.restart()
+    await call(proxy, "PATCH", "/config", {"maxQueue": 8})
+    stored = b"".join(path.read_bytes() for path in (proxy.state_path / "revisions").iterdir())
+
+    assert answer.status == 200
+    assert OF_FILE.encode() not in stored + answer.body
+
+
+async def test_secrets_that_no_revision_names_are_forgotten(proxy: ProxyHarness) -> None:
+    await proxy.start(changes={"keep": 2})
+    provider = {"type": "http", "baseUrl": "http://127.0.0.1:9"}
+    first: Any = {}
+    for number in range(8):
+        await call(proxy, "PATCH", "/config", {"providers": {"x": {**provider, "apiKey": f"sk-rotated-{number:06}"}}})
+        first = first or (await call(proxy, "GET", "/config/providers/x/apiKey")).json()
+
+    answer = await call(proxy, "PATCH", "/config", {"providers": {"x": {"apiKey": first}}})
+
+    assert answer.status == 422
+    assert len(proxy.app.configuration._store.known) <= 3
