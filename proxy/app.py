@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from proxy.config.restore import Restored, restore
 from proxy.config.revisions import Revision
 from proxy.config.secrets import SecretStore, secret_values
 from proxy.config.state import StateFolder
-from proxy.errors import ConfigError, Fault
+from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
 from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
@@ -108,8 +109,8 @@ class App:
         loaded = restored.standing.loaded
         settings = self.settings = loaded.settings
         """Those the process started with; what needs a restart is read from here."""
-        self._host = self._given[0] if self._given[0] is not None else settings.server.host
-        self._port = self._given[1] if self._given[1] is not None else settings.server.port
+        self._host, self._port = self._address(settings.server)
+        self._has_live_address = (self._host, self._port) != self._address(prepared.loaded.settings.server)
         self._redactor.register(*secret_values(loaded))
         clock = time.monotonic
         machinery = Machinery(clock, self._wall_clock, self.metrics, self.events, logger)
@@ -141,7 +142,12 @@ class App:
             wall_clock=self._wall_clock,
         )
         record.know(prepared.loaded.shape)
-        record.begin(restored, store, newest)
+        self._begin_record = partial(record.begin, restored, store, newest)
+
+    def _address(self, server: ServerSettings) -> tuple[str, int]:
+        """Tell where to listen by some settings; the command line goes before them."""
+        host, port = self._given
+        return server.host if host is None else host, server.port if port is None else port
 
     def _make_server(self) -> None:
         """Make what listens and answers."""
@@ -224,22 +230,27 @@ class App:
         """Make a proxy and start it. Where live changes keep it from starting, the file alone must do.
 
         Raises:
-            ConfigError: it does not start with the file alone either.
+            ConfigError: it does not start with the file alone either; the live changes are as they were.
         """
+        app: App | None = None
         try:
-            return await cls._begin(prepared, options)
+            app = cls(prepared, **options)
+            return await app._started()
+        except AddressUnusable as error:
+            if app is None or not app._has_live_address:
+                raise  # another process has the file's own address, perhaps for a moment only
+            failure: ConfigError = error
         except ConfigError as error:
-            return await cls._begin(prepared, {**options, "failure": error})
+            failure = error
+        return await cls(prepared, **options, failure=failure)._started()
 
-    @classmethod
-    async def _begin(cls, prepared: Prepared, options: dict[str, Any]) -> "App":  # Any: as in `begin`
-        app = cls(prepared, **options)
+    async def _started(self) -> "App":
         try:
-            await app.start()
+            await self.start()
         except BaseException:
-            await app.stop()
+            await self.stop()
             raise
-        return app
+        return self
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -247,18 +258,19 @@ class App:
         """Start the plugins, listen.
 
         Raises:
-            ConfigError: the address cannot be bound, or a plugin failed in `startup`.
+            ConfigError: a plugin failed in `startup`.
+            AddressUnusable: the address cannot be bound.
         """
         await self.host.start()
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(self._server, self._host, self._port, backlog=BACKLOG)
         except OSError as error:
-            await self.host.stop()
             # the loop's own text repeats the address; of names that cannot be resolved it has the only one
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
             message = f"cannot listen on {self._host}:{self._port}: {reason.lower()}"
-            raise ConfigError(message, [Fault("server.port", message)]) from error
+            raise AddressUnusable(message, [Fault("server.port", message)]) from error
+        self._begin_record()  # nobody has been answered yet, and nothing can fail any more
         self.state.is_ready = True
         self._vitals.start()
         self.configuration.start()
@@ -310,7 +322,7 @@ class App:
             self._listener.close()
         self._server.close()
         await self._server.shutdown(0.5)
-        self.configuration.stop()
+        await self.configuration.close()
         self._vitals.stop()
         await self.host.stop()
         await self.pipeline.generation.close()

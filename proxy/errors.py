@@ -47,6 +47,10 @@ class ConfigError(ProxyError):
         self.faults = tuple(faults)
 
 
+class AddressUnusable(ConfigError):
+    """The address to listen on is taken, or none of this machine's."""
+
+
 class RevisionMismatch(ProxyError):
     """The configuration is not the one that `If-Match` names (RFC 9110, 13.1.1); `revision` is the one in force."""
 

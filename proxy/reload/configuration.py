@@ -1,7 +1,6 @@
 """The one owner of the running configuration: every change, whoever makes it, goes through here, one at a time."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -37,9 +36,7 @@ LONGEST_CHANGE_S: Final = 60.0
 MOST_PENDING: Final = 100
 LONGEST_TTL_S: Final = 366 * 86400.0
 LONGEST_GUARD_S: Final = 3600.0
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-MOST_PATHS_TOLD: Final = 10
-NO_CHANGE: Final = "No change is possible before the disk takes it."
+LONGEST_GOODBYE_S: Final = 5.0
 
 Make = Callable[[Standing, SecretStore], Proposal]
 """Makes the proposal of a change; runs in a thread."""
@@ -87,6 +84,7 @@ class Configuration:
             end=self._take_back,
             keep=self._keep,
             tell_failure=record.tell_of_revert,
+            tell_mended=record.forget_revert,
             wall_clock=wall_clock,
         )
 
@@ -94,9 +92,14 @@ class Configuration:
         """Begin to wait for the changes that end by themselves."""
         self._endings.arm(self.standing.pending)
 
-    def stop(self) -> None:
-        """Let nothing end by itself any more."""
+    async def close(self) -> None:
+        """Change nothing any more: let nothing end by itself, and wait for a change that is being made."""
         self._endings.stop()
+        try:
+            async with asyncio.timeout(LONGEST_GOODBYE_S):
+                await self._lock.acquire()  # and never give it back
+        except TimeoutError:
+            self._events.emit("WARN", "config_cut", f"a change is not made within {LONGEST_GOODBYE_S:g} s: it is cut")
 
     # -- changes -----------------------------------------------------------------------------------------------------
 

@@ -43,9 +43,18 @@ def after_change(
     return tuple(one for one in (*kept, *(replace(one, inverse=back) for one in made)) if one.inverse)
 
 
+Ending = tuple[int, float, bool]
+"""What tells a change that ends from others, whatever is left of it: number, time, and whether it is guarded."""
+
+
+def ending_of(one: Pending) -> Ending:
+    """Tell which change it is that ends."""
+    return one.number, one.at_s, one.baseline is not None
+
+
 def is_same_ending(one: Pending, other: Pending) -> bool:
     """Tell whether two are the same change, whatever is left of it."""
-    return (one.number, one.at_s, one.baseline is None) == (other.number, other.at_s, other.baseline is None)
+    return ending_of(one) == ending_of(other)
 
 
 class Endings:
@@ -56,6 +65,7 @@ class Endings:
         end: takes a change back.
         keep: takes note that a guarded change proved good; raises ProxyError.
         tell_failure: told why a change could not be taken back, once.
+        tell_mended: told when none is left that could not.
         wall_clock: seconds since 1970.
     """
 
@@ -68,6 +78,7 @@ class Endings:
         end: End,
         keep: Callable[[Pending], Awaitable[None]],
         tell_failure: Callable[[str], None],
+        tell_mended: Callable[[], None],
         wall_clock: Callable[[], float],
     ) -> None:
         self._tasks = tasks
@@ -76,17 +87,21 @@ class Endings:
         self._end = end
         self._keep = keep
         self._tell_failure = tell_failure
+        self._tell_mended = tell_mended
         self._wall_clock = wall_clock
-        self._due: dict[tuple[int, float], tuple[Pending, float]] = {}
+        self._due: dict[Ending, tuple[Pending, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._watches: dict[tuple[int, float], asyncio.Task[Any]] = {}  # Any: as in Tasks
-        self._told: set[tuple[int, float]] = set()
+        self._watches: dict[Ending, asyncio.Task[Any]] = {}  # Any: as in Tasks
+        self._told: set[Ending] = set()
 
     def arm(self, pending: Sequence[Pending]) -> None:
         """Take over what is pending now; to be called after each change."""
         loop_s = asyncio.get_running_loop().time()
-        now = {_key(one): one for one in pending}
-        self._told &= now.keys()
+        now = {ending_of(one): one for one in pending}
+        if self._told:
+            self._told &= now.keys()
+            if not self._told:
+                self._tell_mended()
         # From here on the monotonic clock counts: setting the wall clock neither ends a change nor keeps it.
         self._due = {
             key: (one, self._due[key][1] if key in self._due else loop_s + max(0.0, one.at_s - self._wall_clock()))
@@ -138,8 +153,8 @@ class Endings:
         try:
             await self._end(one, cause, why)
         except Exception as error:  # whatever it is: what is to end must not stay for good
-            if _key(one) not in self._told:
-                self._told.add(_key(one))
+            if ending_of(one) not in self._told:
+                self._told.add(ending_of(one))
                 reason = error.message if isinstance(error, ProxyError) else repr(error)
                 self._tell_failure(f"revision {one.number} cannot be taken back ({why}): {reason}")
             return False
@@ -174,7 +189,3 @@ class Endings:
         except ProxyError:  # the disk; told already
             return False
         return True
-
-
-def _key(one: Pending) -> tuple[int, float]:
-    return one.number, one.at_s

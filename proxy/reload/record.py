@@ -49,6 +49,8 @@ class Record:
     def begin(self, restored: Restored, store: SecretStore, newest: Revision | None) -> None:
         """Take note of what the start found, and write down what it begins with; blocks on the disk.
 
+        To be called when the start has succeeded: a start that fails must leave the disk as it was.
+
         Args:
             newest: the newest revision of an earlier process.
         """
@@ -131,13 +133,17 @@ class Record:
         """Tell that a change that should have ended is still in force."""
         self._trouble("revert_failed", "error", message, "It is tried again every minute, and at the next start.")
 
+    def forget_revert(self) -> None:
+        """No change that should have ended is in force any more."""
+        self.troubles.pop("revert_failed", None)
+
     def _tell_of_damage(self, found: Sequence[str]) -> None:
         """Tell of files that were found damaged; each was set aside."""
         self._trouble("revision_corrupt", "warning", "; ".join(found), "What these files held is lost.")
 
     def tell(self, revision: int, order: Order, diff: Sequence[Json]) -> None:
         """Tell of a change that came into force, and forget what it mends."""
-        for kind in ("overlay_set_aside", "write_failed", "revert_failed"):
+        for kind in ("overlay_set_aside", "write_failed", "revision_corrupt"):
             self.troubles.pop(kind, None)
         paths = [str(one["path"]) for one in diff]
         more = f" and {len(paths) - MOST_PATHS_TOLD} more" if len(paths) > MOST_PATHS_TOLD else ""

@@ -11,10 +11,10 @@ import orjson
 from pydantic.alias_generators import to_camel
 
 from proxy.app import App
-from proxy.config.loader import document_of, read
+from proxy.config.loader import document_of
 from proxy.events import Events
 from proxy.exchange import JsonObject
-from proxy.reload.prepare import prepare
+from proxy.reload.prepare import Prepared, prepare, prepare_file
 from proxy.testing.fake_provider import FakeProvider
 from proxy.testing.raw_client import RawClient, RawResponse
 
@@ -108,13 +108,15 @@ class ProxyHarness:
     async def restart(self) -> None:
         """Stop it if it runs, and start it anew."""
         await self.stop()
-        if self._has_file:
-            document = read(self.config_path, self._environ)
-        else:
-            document = document_of(self._config, self._environ, source="test")
         file = self.config_path if self._has_file else None
-        prepared = prepare(document, self._environ)
+        prepared = self.prepared()
         self._app = await App.begin(prepared, file=file, port=0, events=self.events, wall_clock=self._wall_clock)
+
+    def prepared(self) -> Prepared:
+        """Validate the configuration for the next start."""
+        if self._has_file:
+            return prepare_file(self.config_path, self._environ)
+        return prepare(document_of(self._config, self._environ, source="test"), self._environ)
 
     @property
     def config_path(self) -> Path:

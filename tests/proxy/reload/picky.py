@@ -1,5 +1,6 @@
 """A plugin for tests: takes new settings in place unless they say that it refuses; keeps a journal."""
 
+import asyncio
 from typing import ClassVar
 
 from pydantic import Field
@@ -18,10 +19,12 @@ class PickyPlugin(Plugin[PickyConfig]):
     journal: ClassVar[list[str]] = []
     fails: ClassVar[bool] = False
     """It cannot start, whatever the settings."""
+    startup_s: ClassVar[float] = 0.0
 
     @hookimpl
     async def startup(self) -> None:
         self.journal.append(f"up {self.config.size}")
+        await asyncio.sleep(self.startup_s)
         if self.config.refuses or self.fails:
             raise RuntimeError("not with these")
 

@@ -221,3 +221,51 @@ async def test_guard_goes_on_after_a_restart(proxy: ProxyHarness, upstream: Fake
     await until(lambda: proxy.app.configuration.standing.revision == 3, "it is taken back")
 
     assert (await proxy.chat("hello", model="m")).status == 200
+
+
+async def test_change_with_a_time_and_a_guard_of_the_same_length_still_ends(proxy: ProxyHarness, clock: Clock) -> None:
+    await proxy.start()
+
+    answer: Any = (await call(proxy, "PATCH", "/config?ttl=1s&guard=1s", {"maxQueue": 2})).json()
+    listed: Any = (await call(proxy, "GET", "/deployments")).json()
+    await until(lambda: proxy.app.configuration.standing.pending == (), "both are over")
+
+    ends = {key: answer[key] for key in ("expiresAt", "guardUntil")}
+    assert None not in ends.values()
+    assert {key: listed["deployments"][0][key] for key in ends} == ends
+    assert await value(proxy, "maxQueue") == 1000
+
+
+async def test_change_that_is_stuck_stays_told_whatever_else_changes(
+    proxy: ProxyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.reload.pending.TRY_AGAIN_S", 0.1)
+    await proxy.start()
+    provider = {"type": "openai", "baseUrl": "http://127.0.0.1:9/v1"}
+    await call(proxy, "PATCH", "/config?ttl=1s", {"providers": {"p": provider}})
+    await call(proxy, "PATCH", "/config", {"models": {"b": ["p/m"]}})
+    await until(lambda: "config_revert_failed" in kinds(proxy), "it is told")
+
+    await call(proxy, "PATCH", "/config", {"maxConcurrency": 9})
+    still = await health(proxy)
+    await call(proxy, "DELETE", "/config/models/b")
+    await until(lambda: proxy.app.configuration.standing.pending == (), "it has ended")
+
+    assert still["status"] == "degraded"
+    assert any("cannot be taken back" in problem for problem in still["problems"])
+    assert (await health(proxy))["status"] == "healthy"
+
+
+async def test_guarded_change_reverts_when_requests_get_slow(proxy: ProxyHarness) -> None:
+    await proxy.start(changes={"guardMinRequests": 5})
+    for _ in range(6):
+        await proxy.chat("a question of several words", model="m", stream=True)
+
+    await call(proxy, "PATCH", "/config?guard=2s", {"providers": {"echo": {"chunkDelay": "40ms"}}})
+    for _ in range(6):
+        await proxy.chat("a question of several words", model="m", stream=True)
+    await until(lambda: proxy.app.configuration.standing.revision == 3, "it is taken back")
+
+    event = next(one for one in reversed(proxy.events.recent()) if one.kind == "config_changed")
+    assert (event.level, "the p95 latency went from" in event.message) == ("WARN", True)
+    assert await value(proxy, "providers/echo/chunkDelay") == 0

@@ -78,6 +78,7 @@ async def test_file_that_was_edited_before_the_watch_began_is_found(filed: Proxy
     filed.write(max_queue=2)  # at once: the watch has not begun
 
     await until(lambda: filed.app.configuration.standing.revision == 2, "it is in force", timeout_s=1.5)
+    assert await value(filed, "maxQueue") == 2
 
 
 async def test_watching_can_be_switched_off_live(filed: ProxyHarness) -> None:

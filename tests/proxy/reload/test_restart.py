@@ -1,14 +1,23 @@
 """What is in force survives a restart, whatever the state folder and the file look like then."""
 
+import asyncio
+import socket
 from typing import Any
 
 import pytest
 
+from proxy.app import App
 from proxy.errors import ConfigError
 from proxy.testing import FakeProvider, ProxyHarness
+from tests.e2e.rig import until
 from tests.proxy.reload.picky import PickyPlugin
 from tests.proxy.reload.rig import PLUGINS, health, kinds
 from tests.proxy.server.test_config_routes import CANARY, call, value
+
+
+@pytest.fixture(autouse=True)
+def _empty_journal() -> None:
+    PickyPlugin.journal.clear()
 
 
 async def test_live_changes_survive_a_restart_with_their_number(proxy: ProxyHarness, upstream: FakeProvider) -> None:
@@ -139,3 +148,76 @@ async def test_document_that_would_not_be_read_again_is_refused(proxy: ProxyHarn
 
     assert {one.status for one in answers} == {200, 413}
     assert proxy.app.configuration.standing.revision == revision
+
+
+async def test_address_that_is_taken_for_a_moment_costs_no_live_change(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+    await proxy.stop()
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="address already in use"):
+            await App.begin(proxy.prepared(), port=taken.getsockname()[1])
+    await proxy.restart()
+
+    assert (await value(proxy, "maxQueue"), (await health(proxy))["status"]) == (7, "healthy")
+    assert proxy.app.configuration.standing.revision == 2
+
+
+async def test_live_address_that_is_taken_is_set_aside_with_the_rest(proxy: ProxyHarness) -> None:
+    await proxy.start(server={"port": 0})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        await call(proxy, "PATCH", "/config", {"server": {"port": taken.getsockname()[1]}, "maxQueue": 7})
+        await proxy.stop()
+
+        app = await App.begin(proxy.prepared())
+        standing, troubles = app.configuration.standing, app.configuration.record.troubles
+        await app.stop()
+
+    assert (standing.document.get("maxQueue"), list(troubles)) == (None, ["overlay_set_aside"])
+
+
+async def test_start_that_fails_with_the_file_alone_too_changes_nothing_on_the_disk(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS)
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+    PickyPlugin.fails = True
+    try:
+        with pytest.raises(ConfigError, match="picky failed in startup"):
+            await proxy.restart()
+    finally:
+        PickyPlugin.fails = False
+    await proxy.restart()
+
+    assert (await value(proxy, "maxQueue"), proxy.app.configuration.standing.revision) == (7, 2)
+
+
+async def test_loss_of_old_revisions_is_no_trouble_after_the_next_change(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+    (proxy.state_path / "revisions" / "00000001.json").write_bytes(b"{}")
+    await call(proxy, "GET", "/deployments/1")
+    sick = await health(proxy)
+
+    await call(proxy, "PATCH", "/config", {"maxQueue": 8})
+
+    assert (sick["status"], (await health(proxy))["status"]) == ("degraded", "healthy")
+
+
+async def test_change_under_way_is_whole_before_the_process_ends(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS, picky={"enabled": False})
+    PickyPlugin.startup_s = 0.3
+    try:
+        changing = asyncio.ensure_future(call(proxy, "PATCH", "/config", {"picky": {"enabled": True}, "maxQueue": 7}))
+        await until(lambda: "up 1" in PickyPlugin.journal, "the plugin starts")
+        await proxy.stop()
+        await asyncio.wait([changing])
+    finally:
+        PickyPlugin.startup_s = 0.0
+    await proxy.restart()
+
+    assert PickyPlugin.journal[:2] == ["up 1", "down 1"]
+    assert (await value(proxy, "maxQueue"), await value(proxy, "picky/enabled")) == (7, True)

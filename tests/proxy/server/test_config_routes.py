@@ -148,6 +148,18 @@ async def test_json_patch_is_applied_whole(running: ProxyHarness) -> None:
     assert (await value(running, "maxConcurrency"), await value(running, "models/fast")) == (5, ["echo/a", "echo/b"])
 
 
+async def test_json_patch_of_a_part_counts_from_there(running: ProxyHarness) -> None:
+    operations = [
+        {"op": "replace", "path": "/headerTimeout", "value": 3},
+        {"op": "test", "path": "/port", "value": 8080},
+    ]
+
+    answer = await call(running, "PATCH", "/config/server", operations, **JSON_PATCH)
+    outside = await call(running, "PATCH", "/config/server", [{"op": "remove", "path": "/maxQueue"}], **JSON_PATCH)
+
+    assert (answer.status, outside.status, await value(running, "server/headerTimeout")) == (200, 422, 3)
+
+
 @pytest.mark.parametrize(
     ("operations", "status", "word"),
     [
