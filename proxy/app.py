@@ -86,7 +86,7 @@ class App:
         self.tasks = Tasks(self.events)
         self._redactor = prepared.redactor
         self._environ = prepared.environ
-        self._file_path = file
+        self._file_path, self._file_content = file, prepared.content
         self._given = host, port
         self._logs = logs
         self._wall_clock = wall_clock
@@ -195,6 +195,7 @@ class App:
             self._file_path,
             self._environ,
             self.configuration,
+            content=self._file_content,
             is_watched=lambda: self.pipeline.generation.settings.changes.watch_file,
             events=self.events,
         )

@@ -98,7 +98,8 @@ class Logs:
     def follow(self, settings: LogSettings) -> None:
         """Write as the settings say, from now on."""
         self._format = json_line if self._writer.is_json(settings) else text_line
-        self.set_level(level_of(settings.level))
+        if LEVELS[level_of(settings.level)] != self._threshold:
+            self.set_level(level_of(settings.level))
 
     def set_level(self, level: Level) -> None:
         """Change what is written, from now on. Calls below the level cost next to nothing."""

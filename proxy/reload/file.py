@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from watchfiles import Change, awatch
+from watchfiles import awatch
 
 from proxy.config.document import MAX_FILE_BYTES, read_regular_file
 from proxy.config.loader import read
@@ -28,10 +30,24 @@ AGAIN_S: Final = 2.0
 WHY: Final = "The edit is not in force, and a restart would fail: what runs is the configuration from before it."
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a file's name and its content can change.
+
+    Args:
+        folders: each with the number that tells it from one that was put in its place.
+        names: of what in them is of interest.
+    """
+
+    folders: frozenset[tuple[Path, int]]
+    names: frozenset[str]
+
+
 class ConfigFile:
     """The file that was named at the start.
 
     Args:
+        content: what it held before it was read for the start.
         is_watched: whether edits are applied by themselves, asked at each one.
     """
 
@@ -41,6 +57,7 @@ class ConfigFile:
         environ: Mapping[str, str],
         configuration: Configuration,
         *,
+        content: bytes | None,
         is_watched: Callable[[], bool],
         events: Events,
     ) -> None:
@@ -49,8 +66,8 @@ class ConfigFile:
         self._configuration = configuration
         self._is_watched = is_watched
         self._events = events
-        self._done: bytes | str | None = None
-        """The content that was last applied or refused; None before the first look, which then applies nothing new."""
+        self._done: bytes | str | None = content
+        """The content that was last applied or refused; None for none: it is to be tried again."""
         self._looked_at: tuple[int, ...] | None = None
         self._not_before_s = 0.0
 
@@ -81,7 +98,9 @@ class ConfigFile:
         message = f"the edit of the configuration file is refused: {error.message}"
         where = error.faults[0].path if isinstance(error, ConfigError) and error.faults else ""
         earlier = troubles.get("file_refused")
-        troubles["file_refused"] = Issue("file_refused", "error", where, message, WHY, command=f"$EDITOR {self.path}")
+        troubles["file_refused"] = Issue(
+            "file_refused", "error", where, message, WHY, command=f"$EDITOR {shlex.quote(str(self.path))}"
+        )
         if earlier is None or earlier.message != message:
             self._events.emit("ERROR", "config_refused", message, file=str(self.path))
 
@@ -98,33 +117,38 @@ class ConfigFile:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each change, also of the log itself
         while True:
             try:
-                folders = self._folders()
-                await self._apply_edit_if_new()  # made while nobody watched
-                async for _ in awatch(
-                    *(path for path, _ in folders),
-                    watch_filter=self._is_ours,
-                    debounce=LONGEST_MS,
-                    step=QUIET_MS,
-                    rust_timeout=LOOK_EVERY_MS,
-                    yield_on_timeout=True,
-                    recursive=False,
-                ):
-                    await self._apply_edit_if_new()
-                    if self._folders() != folders:  # a link leads elsewhere now, or a folder was replaced
-                        break
-            except (OSError, RuntimeError) as error:  # the folder is gone, or there are too many watches
-                message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error}"
+                await self._watch_places(await asyncio.to_thread(self._places))
+            except Exception as error:  # the folder is gone, there are too many watches, or a defect
+                message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error!r}"
                 self._events.emit("WARN", "config_unwatched", message, file=str(self.path))
                 await asyncio.sleep(AGAIN_S)
 
-    def _folders(self) -> set[tuple[Path, int]]:
-        """Give the folders in which the file's name and its content can change, each with what tells it apart."""
-        folders = {self.path.absolute().parent, self.path.resolve().parent}
-        return {(folder, folder.stat().st_ino) for folder in folders if folder.is_dir()}
+    async def _watch_places(self, places: Places) -> None:
+        """Watch until the file is somewhere else: a link leads elsewhere, or a folder was replaced."""
+        await self._apply_edit_if_new()  # made while nobody watched
+        watching = awatch(
+            *(folder for folder, _ in places.folders),
+            watch_filter=lambda _, path: Path(path).name in places.names,
+            debounce=LONGEST_MS,
+            step=QUIET_MS,
+            rust_timeout=LOOK_EVERY_MS,
+            yield_on_timeout=True,
+            recursive=False,
+        )
+        async with aclosing(watching):
+            async for _ in watching:
+                await self._apply_edit_if_new()
+                if await asyncio.to_thread(self._places) != places:
+                    return
 
-    def _is_ours(self, change: Change, path: str) -> bool:
-        """Tell whether a change in the folders can be one of the file; container platforms swap the link `..data`."""
-        return Path(path).name in (self.path.name, self.path.resolve().name, "..data")
+    def _places(self) -> Places:
+        """Find where the file is now; asks the disk."""
+        real = self.path.resolve()
+        folders = {folder for folder in (self.path.absolute().parent, real.parent) if folder.is_dir()}
+        return Places(
+            frozenset((folder, folder.stat().st_ino) for folder in folders),
+            frozenset((self.path.name, real.name, "..data")),  # container platforms swap this link
+        )
 
     async def _apply_edit_if_new(self) -> None:
         if self._done is None and asyncio.get_running_loop().time() < self._not_before_s:

@@ -1,9 +1,11 @@
 """A configuration that is valid by itself, with the plugins it names loaded; nothing has been opened yet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.config.document import MAX_FILE_BYTES, read_regular_file
 from proxy.config.loader import Document, Loaded, plugin_names, read, validate
 from proxy.config.secrets import secret_values
 from proxy.host.loader import LoadedPlugin, config_models, load
@@ -18,6 +20,8 @@ class Prepared:
     environ: Mapping[str, str]
     redactor: Redactor
     """Knows every secret of the configuration."""
+    content: bytes | None = None
+    """What the file held before it was read; None where it came from elsewhere."""
 
 
 def plugins_of(document: Document) -> tuple[LoadedPlugin, ...]:
@@ -37,4 +41,7 @@ def prepare(document: Document, environ: Mapping[str, str], host: str | None = N
 
 def prepare_file(path: Path, environ: Mapping[str, str], host: str | None = None) -> Prepared:
     """Read a file and prepare it; see `prepare`."""
-    return prepare(read(path, environ), environ, host)
+    content: bytes | None = None
+    with suppress(OSError, ValueError):  # `read` tells what is wrong with the file
+        content = read_regular_file(path, MAX_FILE_BYTES)
+    return replace(prepare(read(path, environ), environ, host), content=content)

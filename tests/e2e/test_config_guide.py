@@ -213,3 +213,18 @@ async def test_secrets_given_live_are_in_no_answer_log_or_file_but_one(proxy: Pr
     assert [one for one in seen if CANARY.encode() in one] == []
     assert CANARY not in proxy.output
     assert grep.output.split() == [str(tmp_path / "state" / "secrets.json")]
+
+
+async def test_log_level_changes_live(proxy: ProxyProcess) -> None:
+    await ask(proxy, "PATCH", "/config", b'{"maxQueue": 1}')
+    await ask(proxy, "PATCH", "/config", b'{"log": {"level": "warn"}}')
+    await ask(proxy, "PATCH", "/config", b'{"maxQueue": 2}')
+    await ask(proxy, "PATCH", "/config", b'{"log": {"level": "info", "format": "text"}}')
+    await ask(proxy, "PATCH", "/config", b'{"maxQueue": 3}')
+    await until(lambda: "revision 6 by" in proxy.output, "the last one is written")
+
+    lines = [line for line in proxy.output.splitlines() if "config_changed" in line]
+    told = [next(number for number in range(2, 7) if f"revision {number} by" in line) for line in lines]
+    assert told == [2, 5, 6]
+    assert lines[0].startswith("{")
+    assert lines[-1].partition(" INFO ")[2].startswith(" config_changed: ")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.app import App
 from proxy.config.history import History
 from proxy.testing import ProxyHarness
 from tests.e2e.rig import until
@@ -176,3 +177,16 @@ async def test_link_and_folder_that_are_replaced_are_followed(filed: ProxyHarnes
 
     await until(lambda: filed.app.configuration.standing.revision == 4, "the new folder is seen")
     assert await value(filed, "maxQueue") == 4
+
+
+async def test_edit_between_its_reading_and_the_start_is_found(filed: ProxyHarness) -> None:
+    filed.write(max_queue=1)
+    prepared = filed.prepared()
+    filed.write(max_queue=2)
+
+    app = await App.begin(prepared, file=filed.config_path, port=0)
+    try:
+        await until(lambda: app.configuration.standing.revision == 2, "it is in force", timeout_s=1.5)
+        assert app.pipeline.generation.settings.max_queue == 2
+    finally:
+        await app.stop()
