@@ -142,7 +142,7 @@ class App:
             wall_clock=self._wall_clock,
         )
         record.know(prepared.loaded.shape)
-        self._begin_record = partial(record.begin, restored, store, newest)
+        self._to_write: Callable[[], None] | None = partial(record.begin, restored, store, newest)
 
     def _address(self, server: ServerSettings) -> tuple[str, int]:
         """Tell where to listen by some settings; the command line goes before them."""
@@ -271,7 +271,9 @@ class App:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
             message = f"cannot listen on {self._host}:{self._port}: {reason.lower()}"
             raise AddressUnusable(message, [Fault("server.port", message)]) from error
-        self._begin_record()  # nobody has been answered yet, and nothing can fail any more
+        if self._to_write is not None:  # nobody has been answered yet, and nothing can fail any more
+            self._to_write()
+            self._to_write = None
         self.state.is_ready = True
         self._vitals.start()
         self.configuration.start()
