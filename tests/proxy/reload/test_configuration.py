@@ -2,16 +2,23 @@
 
 import asyncio
 import errno
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
+from proxy.config.edits import merging
 from proxy.config.history import History
+from proxy.reload.order import Order
 from proxy.testing import ProxyHarness, RawClient, encode_request
+from tests.e2e.rig import until
 from tests.proxy.reload.picky import PickyPlugin
-from tests.proxy.reload.rig import PLUGINS, health
+from tests.proxy.reload.rig import PLUGINS, health, kinds
 from tests.proxy.server.test_config_routes import call, errors, value
+
+ORDER = Order("a test", "api")
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +110,79 @@ async def test_client_that_leaves_does_not_stop_its_change_half_way(proxy: Proxy
     standing = proxy.app.configuration.standing
     assert standing.document.get("maxQueue", 1) == standing.document.get("picky", {}).get("size", 1)
     assert PickyPlugin.journal[-1].rpartition(" ")[2] == str(standing.document.get("maxQueue", 1))
+
+
+class SlowDisk:
+    """A history that writes nothing until it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_asked, self._may_write = threading.Event(), threading.Event()
+        save = History.save
+
+        def wait(*arguments: Any, **named: Any) -> Any:
+            self.is_asked.set()
+            assert self._may_write.wait(30)
+            return save(*arguments, **named)
+
+        monkeypatch.setattr(History, "save", wait)
+
+    def let(self) -> None:
+        self._may_write.set()
+
+
+@pytest.fixture
+async def slow_disk(proxy: ProxyHarness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowDisk]:
+    """The disk of a proxy that has started."""
+    await proxy.start()
+    disk = SlowDisk(monkeypatch)
+    yield disk
+    disk.let()
+
+
+async def test_caller_that_is_cancelled_leaves_its_change_to_be_made(proxy: ProxyHarness, slow_disk: SlowDisk) -> None:
+    calling = asyncio.ensure_future(proxy.app.configuration.change(merging((), {"maxQueue": 3}), ORDER))
+    await until(slow_disk.is_asked.is_set, "it is about to be written")
+
+    calling.cancel()
+    await asyncio.wait([calling])
+    slow_disk.let()
+
+    await until(lambda: proxy.app.configuration.standing.revision == 2, "it is made")
+    assert (calling.cancelled(), await value(proxy, "maxQueue")) == (True, 3)
+
+
+async def test_end_of_the_process_waits_for_a_change_and_lets_none_begin(
+    proxy: ProxyHarness, slow_disk: SlowDisk
+) -> None:
+    configuration = proxy.app.configuration
+    changing = asyncio.ensure_future(configuration.change(merging((), {"maxQueue": 3}), ORDER))
+    await until(slow_disk.is_asked.is_set, "it is about to be written")
+
+    closing = asyncio.ensure_future(configuration.close())
+    await asyncio.sleep(0.05)
+    was_closed = closing.done()
+    slow_disk.let()
+    await closing
+    late = asyncio.ensure_future(configuration.change(merging((), {"maxQueue": 4}), ORDER))
+    await asyncio.wait([late], timeout=0.2)
+
+    assert (was_closed, (await changing).revision) == (False, 2)
+    assert (late.done(), configuration.standing.document["maxQueue"]) == (False, 3)
+    late.cancel()
+
+
+async def test_end_of_the_process_waits_no_longer_than_it_may(
+    proxy: ProxyHarness, slow_disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.reload.configuration.LONGEST_GOODBYE_S", 0.05)
+    changing = asyncio.ensure_future(proxy.app.configuration.change(merging((), {"maxQueue": 3}), ORDER))
+    await until(slow_disk.is_asked.is_set, "it is about to be written")
+
+    await proxy.app.configuration.close()
+
+    assert (changing.done(), "config_cut" in kinds(proxy)) == (False, True)
+    slow_disk.let()
+    await changing
 
 
 async def test_fifty_writers_with_if_match_lose_no_update(proxy: ProxyHarness) -> None:
