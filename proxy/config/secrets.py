@@ -40,6 +40,10 @@ class SecretStore:
             self.known[new] = (path, text)
         return self._ids[path, text]
 
+    def knows(self, path: KeyPath, text: str) -> bool:
+        """Tell whether a text was a secret at a place: it is still one if the plugin that says so is gone."""
+        return (path, text) in self._ids
+
     def text_of(self, secret_id: str) -> str | None:
         """Give what was written in the document where an id stands now, None for an unknown id."""
         found = self.known.get(secret_id)
@@ -73,9 +77,11 @@ def _redact(value: Any, path: KeyPath, shape: Shape, store: SecretStore) -> Any:
         return {key: _redact(item, (*path, key), shape, store) for key, item in value.items()}
     if isinstance(value, list):
         return [_redact(item, (*path, position), shape, store) for position, item in enumerate(value)]
-    if value == "" or isinstance(value, bool) or not shape.is_secret(path, value):
+    if value == "" or isinstance(value, bool):
         return value
     text = str(value)
+    if not (shape.is_secret(path, value) or store.knows(path, text)):
+        return value
     return text if tells_nothing(text) else {ID: store.id_of(path, text)}
 
 

@@ -109,6 +109,22 @@ async def test_secret_of_a_plugin_that_is_no_longer_listed_stays_hidden(proxy: P
     assert OF_FILE.encode() not in stored + answer.body
 
 
+async def test_secret_that_waits_to_be_given_back_to_a_plugin_that_the_file_dropped_stays_hidden() -> None:
+    async with ProxyHarness(has_file=True) as proxy:
+        await proxy.start(plugins=["debug", "tests.proxy.reload.vault"])
+        await call(proxy, "PATCH", "/config", {"vault": {"dsn": OF_FILE}})
+        await call(proxy, "PATCH", "/config?ttl=1h", {"plugins": ["debug"], "vault": None})
+        proxy.write(plugins=["debug", "balancer"])
+
+        await proxy.restart()
+        await call(proxy, "PATCH", "/config", {"maxQueue": 7})
+        waits = [one.inverse for one in proxy.app.configuration.standing.pending]
+        stored = b"".join(path.read_bytes() for path in (proxy.state_path / "revisions").iterdir())
+
+    assert waits == [{"vault": {"dsn": OF_FILE}}]
+    assert OF_FILE.encode() not in stored
+
+
 async def test_secrets_that_no_revision_names_are_forgotten(proxy: ProxyHarness) -> None:
     await proxy.start(changes={"keep": 2})
     provider = {"type": "http", "baseUrl": "http://127.0.0.1:9"}
