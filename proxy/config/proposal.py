@@ -1,6 +1,6 @@
 """What a change would lead to: the whole new document, validated, and how it differs; nothing is in force yet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from proxy.config.loader import Document, Loaded, document_of, plugin_names, val
 from proxy.config.patch import Json, at_places, changes, difference, give_way, is_same, merge
 from proxy.config.permission import reaches, trespasses
 from proxy.config.secrets import SecretStore, reveal
-from proxy.config.shape import Shape
 from proxy.config.standing import Standing
 from proxy.errors import ConfigError, Fault
 from proxy.plugin import PluginConfig
@@ -27,8 +26,7 @@ class Proposal:
     Args:
         diff: `[{"path", "old", "new"}]`, what operators are shown of the difference.
         is_change: it has another effect than what is in force, or the file says something else.
-        base_shape: where secrets stand in `base`, if another file was read.
-        touched: merge patch that takes away every place that was written, also where the value stayed the same.
+        touched: merge patch of every place that was written, also where the value stayed the same.
     """
 
     base: Json
@@ -36,7 +34,6 @@ class Proposal:
     shown: Json
     diff: tuple[Json, ...]
     is_change: bool
-    base_shape: Shape | None = None
     touched: Json = field(default_factory=dict)
 
 
@@ -72,7 +69,11 @@ class Proposer:
         document = document_of(wanted, self.environ, source="the change", sent=sent)
         if faults := trespasses(standing, document, plugin_names(document)):
             raise error_of("the change", faults)
-        loaded = validate(document, self.models(document), host=self.host)
+        models = self.models(document)
+        if idle := _idle_sections(standing, sent, models):
+            left = {key: value for key, value in wanted.items() if key not in idle}
+            document = document_of(left, self.environ, source="the change", sent=sent)
+        loaded = validate(document, models, host=self.host)
         proposal = self._proposal(standing, standing.base, self._lean(standing, loaded), store)
         return replace(proposal, touched=at_places(edit.touches()))
 
@@ -91,7 +92,7 @@ class Proposer:
     def patch(self, standing: Standing, store: SecretStore, patch: Json) -> Proposal:
         """Propose a merge patch of the document as written, with its secrets. Raises ConfigError."""
         loaded = self.validated(merge(standing.document, patch), "the change that is taken back")
-        return self._proposal(standing, standing.base, loaded, store)
+        return replace(self._proposal(standing, standing.base, loaded, store), touched=patch)
 
     def file(self, standing: Standing, store: SecretStore, file: Document) -> Proposal:
         """Propose an edited file with the live changes that it leaves alone.
@@ -100,11 +101,11 @@ class Proposer:
             ConfigError: the file is not valid by itself, or not with the live changes over it.
         """
         loaded = validate(file, self.models(file), host=self.host)
-        base_shape = loaded.shape
         document = over_file(standing.base, standing.document, file.raw)
         if not is_same(document, file.raw):
             loaded = self.validated(document, f"{file.source} with the live changes over it")
-        return replace(self._proposal(standing, file.raw, loaded, store), base_shape=base_shape)
+        proposal = self._proposal(standing, file.raw, loaded, store)
+        return replace(proposal, touched=difference(standing.base, file.raw))
 
     def validated(self, raw: Json, source: str) -> Loaded:
         """Validate a whole document. Raises ConfigError."""
@@ -157,6 +158,12 @@ def _with_state(wanted: Json, document: Json) -> Json:
     if not isinstance(state, dict) or "dir" in state or "dir" not in before:
         return wanted
     return {**wanted, "state": {**state, "dir": before["dir"]}}
+
+
+def _idle_sections(standing: Standing, sent: Json, models: Collection[str]) -> set[str]:
+    """Find the sections that go with a plugin that is taken off the list: nobody ever wrote them, they are defaults."""
+    gone = standing.loaded.sections.keys() - set(models) - standing.document.keys()
+    return {name for name in gone if sent.get(name) == standing.shown[name]}
 
 
 def diff_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Json, ...]:  # Any: JSON

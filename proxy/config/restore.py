@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from proxy.config.export import show
 from proxy.config.loader import Loaded
-from proxy.config.patch import Json, difference, give_way, is_same, merge
+from proxy.config.patch import Json, both, difference, give_way, is_same, merge
 from proxy.config.proposal import Proposer, diff_of, over_file
 from proxy.config.revisions import Cause, Pending, Revision
 from proxy.config.secrets import SecretStore, redact, reveal
@@ -102,7 +102,8 @@ def _fitting(kept: _Kept, file: Loaded, proposer: Proposer, now_s: float) -> tup
         ConfigError: the live changes do not fit over the file.
     """
     document = over_file(kept.base, kept.document, file.document.raw)
-    edit = difference(kept.document, document)
+    # what the file confirms stays, too
+    edit = both(difference(kept.base, file.document.raw), difference(kept.document, document))
     left = tuple(
         one for one in (replace(one, inverse=give_way(one.inverse, edit)) for one in kept.pending) if one.inverse
     )

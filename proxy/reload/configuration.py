@@ -221,8 +221,6 @@ class Configuration:
         self, proposal: Proposal, order: Order, pending: tuple[Pending, ...], store: SecretStore
     ) -> None:
         number, loaded = self.record.history.next_number, proposal.loaded
-        if proposal.base_shape is not None:
-            self.record.know(proposal.base_shape)
         self._redactor.register(*await asyncio.to_thread(secret_values, loaded))
         swap = await self._swapper.prepare(number, loaded)
         standing = Standing(number, proposal.base, loaded, proposal.shown, pending)
@@ -245,7 +243,7 @@ class Configuration:
             left = next((each.inverse for each in standing.pending if is_same_ending(each, one)), {})
             return self._proposer.patch(standing, store, left)
 
-        return await self._carry_out(make, Order(author=cause, cause=cause, reason=why, ends=one))
+        return await self._carry_out(make, Order(author=cause, cause=cause, reason=why))
 
     async def _keep(self, one: Pending) -> None:
         """Take note that a guarded change has proved good."""
@@ -269,11 +267,10 @@ def _pending_after(
     standing: Standing, proposal: Proposal, order: Order, made: Sequence[Pending]
 ) -> tuple[Pending, ...]:
     """Tell what will end by itself after a change."""
-    before = [one for one in standing.pending if order.ends is None or not is_same_ending(one, order.ends)]
-    if not made and not before:
+    if not made and not standing.pending:
         return order.restores
     old, new = standing.document, proposal.loaded.document.raw
-    pending = after_change(before, old, new, touched=proposal.touched, made=made)
+    pending = after_change(standing.pending, old, new, touched=proposal.touched, made=made)
     if order.is_whole:
         pending = (*order.restores, *(one for one in pending if any(is_same_ending(one, each) for each in made)))
     if made and len(pending) > MOST_PENDING:

@@ -20,7 +20,6 @@ class Order:
         guard_s: for how long it ends by itself should requests go worse than before.
         is_trusted: the author has shown a token, or is this program.
         is_whole: it says what everything is to be, so that no earlier change may end by itself any more.
-        ends: the pending change of which this is the end.
         restores: what was pending when the document that is wanted was in force.
     """
 
@@ -33,7 +32,6 @@ class Order:
     guard_s: float | None = None
     is_trusted: bool = True
     is_whole: bool = False
-    ends: Pending | None = None
     restores: tuple[Pending, ...] = ()
 
 

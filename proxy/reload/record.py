@@ -79,7 +79,7 @@ class Record:
     def know(self, shape: Shape) -> None:
         """Know where secrets stand in one more document.
 
-        The file, and what is to be taken back, may have sections of plugins that are no longer listed.
+        The file may have sections of plugins that are no longer listed.
         """
         self._shape = self._shape.joined(shape)
 

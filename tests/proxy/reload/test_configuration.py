@@ -60,6 +60,24 @@ async def test_plugin_is_switched_off_and_on_live(proxy: ProxyHarness) -> None:
     assert PickyPlugin.journal == ["up 1", "down 1", "up 1"]
 
 
+async def test_plugin_that_is_taken_off_the_list_takes_a_section_of_defaults_with_it(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS)
+
+    gone = await call(proxy, "PATCH", "/config", {"plugins": ["debug", "metrics", "balancer"]})
+    section = await call(proxy, "GET", "/config/picky")
+
+    assert (gone.status, section.status) == (200, 404)
+
+
+async def test_section_that_says_something_is_not_lost_with_its_plugin(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS, picky={"size": 3})
+
+    kept = await call(proxy, "PATCH", "/config", {"plugins": ["debug", "balancer", "metrics"]})
+    told = await call(proxy, "PATCH", "/config?dryRun=true", {"plugins": ["debug"], "picky": None})
+
+    assert (kept.status, errors(kept), told.status) == (422, [("picky", None)], 200)
+
+
 async def test_plugin_that_cannot_start_leaves_the_previous_configuration(proxy: ProxyHarness) -> None:
     await proxy.start(plugins=PLUGINS, picky={"enabled": False})
 

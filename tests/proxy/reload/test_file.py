@@ -190,3 +190,19 @@ async def test_edit_between_its_reading_and_the_start_is_found(filed: ProxyHarne
         assert app.pipeline.generation.settings.max_queue == 2
     finally:
         await app.stop()
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "stopped"])
+async def test_value_that_the_file_confirms_does_not_end_by_itself(filed: ProxyHarness, *, is_running: bool) -> None:
+    await filed.start(max_queue=1000)
+    await call(filed, "PATCH", "/config?ttl=1h", {"maxQueue": 2, "maxConcurrency": 9})
+
+    if is_running:
+        await asyncio.sleep(0.3)  # for the watch to begin
+        filed.write(max_queue=2)
+        await until(lambda: filed.app.configuration.standing.base["maxQueue"] == 2, "the edit is in force")
+    else:
+        filed.write(max_queue=2)
+        await filed.restart()
+
+    assert [one["reverts"] for one in (await health(filed))["expiring"]] == [["maxConcurrency"]]
