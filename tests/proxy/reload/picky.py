@@ -6,12 +6,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from proxy import hookimpl
-from proxy.plugin import Plugin, PluginConfig
+from proxy.plugin import AdminReply, AdminRoute, Plugin, PluginConfig
 
 
 class PickyConfig(PluginConfig):
     size: int = Field(1, description="A number.")
     refuses: bool = Field(False, description="Whether it refuses these settings.")
+    route: str = Field("/picky", description="Where it shows itself.")
 
 
 class PickyPlugin(Plugin[PickyConfig]):
@@ -31,6 +32,13 @@ class PickyPlugin(Plugin[PickyConfig]):
     @hookimpl
     def shutdown(self) -> None:
         self.journal.append(f"down {self.config.size}")
+
+    @hookimpl
+    def admin_routes(self) -> list[AdminRoute]:
+        return [AdminRoute("GET", self.config.route, self.show, "Its size.")]
+
+    async def show(self) -> AdminReply:
+        return AdminReply({"size": self.config.size})
 
     @hookimpl
     async def reconfigure(self, config: PickyConfig) -> None:

@@ -54,10 +54,23 @@ async def test_change_reaches_only_the_plugin_whose_section_it_is(proxy: ProxyHa
 async def test_plugin_is_switched_off_and_on_live(proxy: ProxyHarness) -> None:
     await proxy.start(plugins=PLUGINS)
 
+    statuses = [(await call(proxy, "GET", "/picky")).status]
     for enabled in (False, True):
         await call(proxy, "PATCH", "/config", {"picky": {"enabled": enabled}})
+        statuses.append((await call(proxy, "GET", "/picky")).status)
 
     assert PickyPlugin.journal == ["up 1", "down 1", "up 1"]
+    assert statuses == [200, 404, 200]
+
+
+async def test_plugin_that_wants_a_route_of_the_core_is_refused_and_stopped(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS, picky={"enabled": False})
+
+    answer = await call(proxy, "PATCH", "/config", {"picky": {"enabled": True, "route": "/health"}})
+
+    assert (answer.status, PickyPlugin.journal) == (422, ["up 1", "down 1"])
+    assert "two admin routes want GET /health" in answer.body.decode()
+    assert (await call(proxy, "GET", "/health")).status == 200
 
 
 async def test_plugin_that_is_taken_off_the_list_takes_a_section_of_defaults_with_it(proxy: ProxyHarness) -> None:

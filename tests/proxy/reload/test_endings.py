@@ -221,6 +221,34 @@ async def test_guard_goes_on_after_a_restart(proxy: ProxyHarness, upstream: Fake
     assert (await proxy.chat("hello", model="m")).status == 200
 
 
+async def test_replacing_a_part_leaves_other_timed_changes_and_replacing_all_ends_them(proxy: ProxyHarness) -> None:
+    await proxy.start()
+    await call(proxy, "PATCH", "/config?ttl=1h", {"maxQueue": 2})
+
+    await call(proxy, "PUT", "/config/maxConcurrency", 9)
+    left = (await health(proxy))["expiring"]
+    await call(proxy, "PUT", "/config", (await call(proxy, "GET", "/config")).json())
+
+    assert [one["reverts"] for one in left] == [["maxQueue"]]
+    assert ((await health(proxy))["expiring"], await value(proxy, "maxQueue")) == ([], 2)
+
+
+async def test_guard_whose_window_passed_while_the_process_was_stopped_watches_once_more(
+    timed: ProxyHarness, upstream: FakeProvider, clock: Clock
+) -> None:
+    await timed.start(providers={"x": upstream.provider(models=["m"])}, changes={"guardMinRequests": 5})
+    await call(timed, "PATCH", "/config?guard=3s", {"providers": {"x": {"baseUrl": "http://127.0.0.1:9/v1"}}})
+
+    clock.now_s += 600
+    await timed.restart()
+    during = await health(timed)
+    for _ in range(6):
+        await timed.chat("hello", model="m")
+    await until(lambda: timed.app.configuration.standing.revision == 3, "it is taken back")
+
+    assert (during["revision"], len(during["expiring"])) == (2, 1)
+
+
 async def test_change_with_a_time_and_a_guard_of_the_same_length_still_ends(proxy: ProxyHarness, clock: Clock) -> None:
     await proxy.start()
 

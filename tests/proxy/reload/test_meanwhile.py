@@ -43,10 +43,13 @@ async def test_connections_stay_where_nothing_they_depend_on_changed(
     await proxy.chat("hello", model="m")
 
     anew: Any = (await call(proxy, "GET", "/providers/status")).json()
+    connections = upstream.connections_open
+    await call(proxy, "PATCH", "/config", {"providers": {"x": {"baseUrl": "http://127.0.0.1:9/v1"}}})
+    moved: Any = (await call(proxy, "GET", "/providers/status")).json()
     assert status["providers"][0]["connections"] == {"idle": 1, "busy": 0, "opened": 1, "reused": 3}
     assert anew["providers"][0]["connections"] == {"idle": 1, "busy": 0, "opened": 1, "reused": 0}
-    assert (status["providers"][0]["calls"], anew["providers"][0]["calls"]) == (4, 5)
-    assert upstream.connections_open == 1
+    assert [one["providers"][0]["calls"] for one in (status, anew, moved)] == [4, 5, 0]
+    assert connections == 1
     keys = [one.header("authorization") for one in upstream.requests]
     assert keys == ["Bearer sk-one-aaaaaaaa"] * 2 + ["Bearer sk-two-bbbbbbbb"] * 3
 
