@@ -69,11 +69,12 @@ def find_issues(facts: Facts) -> list[Issue]:
     return sorted([*facts.troubles, *found], key=lambda issue: _ORDER.index(issue.severity))
 
 
-def as_json(issue: Issue, url: str) -> dict[str, Any]:  # Any: JSON
+def as_json(issue: Issue, url: str, *, has_token: bool = False) -> dict[str, Any]:  # Any: JSON
     """Show an issue as `/config/issues` does.
 
     Args:
         url: where the admin side is reached, such as `http://127.0.0.1:8080`.
+        has_token: it wants one.
     Returns:
         `{"kind", "severity", "path", "message", "why", "patch", "fix"}`; `fix` is a line to paste into a shell,
         None where there is none.
@@ -85,13 +86,19 @@ def as_json(issue: Issue, url: str) -> dict[str, Any]:  # Any: JSON
         "message": issue.message,
         "why": issue.why,
         "patch": issue.patch,
-        "fix": issue.command if issue.patch is None else _curl(issue.patch, url),
+        "fix": issue.command if issue.patch is None else _patching(issue.patch, url, has_token),
     }
 
 
-def _curl(patch: Json, url: str) -> str:
+def _patching(patch: Json, url: str, has_token: bool) -> str:
     body = shlex.quote(orjson.dumps(patch).decode())
-    return f'curl -X PATCH {shlex.quote(url)}/config -H "Content-Type: application/json" -d {body}'
+    return f'{curl("PATCH", f"{url}/config", has_token=has_token)} -H "Content-Type: application/json" -d {body}'
+
+
+def curl(method: str, url: str, *, has_token: bool) -> str:
+    """Write a call of the admin side as a line to paste into a shell; the token is the one that the shell has."""
+    token = ' -H "Authorization: Bearer $PROXY_ADMIN_TOKEN"' if has_token else ""
+    return f"curl -X {method} {shlex.quote(url)}{token}"
 
 
 def restart_needed(running: Settings, wanted: Settings) -> list[str]:

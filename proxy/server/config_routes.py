@@ -121,7 +121,7 @@ class ConfigRoutes:
     async def _reset(self, request: AdminRequest) -> AdminReply:
         order = order_of(request, "reset", is_trusted=request.is_trusted)
         outcome = await self._configuration.reset(order)
-        undo = f"curl -X POST {self._answers.url}/deployments/{outcome.previous}/rollback"
+        undo = self._answers.curl(outcome.loaded, "POST", f"/deployments/{outcome.previous}/rollback")
         return await self._answers.change(outcome, order, snapshot=outcome.previous, undo=undo)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.config.document import printable
 from proxy.config.faults import nearest
-from proxy.config.issues import as_json, restart_needed
+from proxy.config.issues import as_json, curl, restart_needed
 from proxy.config.loader import Loaded
 from proxy.config.models import Settings
 from proxy.config.patch import Json
@@ -80,14 +80,14 @@ class Answers:
         self._running = running
         self._url = url
 
-    @property
-    def url(self) -> str:
-        """Where the admin side answers."""
-        return self._url()
+    def curl(self, loaded: Loaded, method: str, path: str) -> str:
+        """Write a call of the admin side as a line to paste into a shell, as a configuration wants it."""
+        return curl(method, self._url() + path, has_token=_has_token(loaded))
 
     async def issues(self, loaded: Loaded) -> list[Json]:
         """List the issues of a configuration with what mends them."""
-        return [as_json(issue, self.url) for issue in await self._issues(loaded)]
+        url, has_token = self._url(), _has_token(loaded)
+        return [as_json(issue, url, has_token=has_token) for issue in await self._issues(loaded)]
 
     def restart_needed(self, loaded: Loaded) -> list[str]:
         """List the settings that take effect at the next start only."""
@@ -107,6 +107,10 @@ class Answers:
             **more,
         }
         return AdminReply(body, headers=(("ETag", f'"{outcome.revision}"'),))
+
+
+def _has_token(loaded: Loaded) -> bool:
+    return loaded.settings.admin.token is not None
 
 
 def ends(pending: Sequence[Pending]) -> Json:

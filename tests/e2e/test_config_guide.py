@@ -137,6 +137,25 @@ async def test_fix_of_each_issue_can_be_pasted(proxy: ProxyProcess, tmp_path: Pa
     assert left == []
 
 
+async def test_lines_to_paste_show_the_token_that_the_shell_has(proxy: ProxyProcess, tmp_path: Path) -> None:
+    token = "t" * 32
+    shell = Shell(proxy, tmp_path)
+    body = orjson.dumps({"maxQueue": 7, "admin": {"token": token}}).decode()
+    await shell.json(f"curl -X PATCH {WORKER}/config -d '{body}'")
+    listed = await shell.json(f'curl {WORKER}/config/issues -H "Authorization: Bearer {token}"')
+    fix = next(one["fix"] for one in listed["issues"] if one["path"] == "maxQueue")
+
+    refused = await shell(fix)
+    mended = await shell.json(f"export PROXY_ADMIN_TOKEN={token}\n{fix}")
+    reset = await shell.json(f'curl -X POST {WORKER}/reset -H "Authorization: Bearer {token}"')
+
+    assert '"unauthorized"' in refused.output
+    assert [one["path"] for one in mended["diff"]] == ["maxQueue"]
+    undone = await shell.json(reset["undo"])  # the reset took the token away
+    assert undone["revision"] == 5
+    assert token not in fix + reset["undo"]
+
+
 async def test_edit_of_the_file_is_applied_or_refused_by_watch_and_by_sighup(
     proxy: ProxyProcess, tmp_path: Path
 ) -> None:
