@@ -5,7 +5,6 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,24 +22,11 @@ QUIET_MS: Final = 100
 """An editor writes in several steps: look when nothing has happened for so long."""
 LONGEST_MS: Final = 400
 LOOK_EVERY_MS: Final = 500
-"""A file on a network mount, and one that changed before the watch had begun, is found by looking."""
+"""A file on a network mount, behind a link that leads elsewhere by now, or written before the watch, is found so."""
 AGAIN_S: Final = 2.0
 """Until what failed is tried again: the watch, and an edit that was refused for no fault of the file."""
 
 WHY: Final = "The edit is not in force, and a restart would fail: what runs is the configuration from before it."
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a file's name and its content can change.
-
-    Args:
-        folders: each with the number that tells it from one that was put in its place.
-        names: of what in them is of interest.
-    """
-
-    folders: frozenset[tuple[Path, int]]
-    names: frozenset[str]
 
 
 class ConfigFile:
@@ -110,25 +96,25 @@ class ConfigFile:
             await self.apply(Order(author=author, cause="file"))
 
     async def watch(self) -> None:
-        """Apply each edit within half a second, until cancelled.
-
-        Folders are watched, not the file: editors put a new one in its place, and container platforms a link.
-        """
+        """Apply each edit within a second, until cancelled."""
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each change, also of the log itself
         while True:
             try:
-                await self._watch_places(await asyncio.to_thread(self._places))
+                await self._watch()
             except Exception as error:  # the folder is gone, there are too many watches, or a defect
                 message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error!r}"
                 self._events.emit("WARN", "config_unwatched", message, file=str(self.path))
                 await asyncio.sleep(AGAIN_S)
 
-    async def _watch_places(self, places: Places) -> None:
-        """Watch until the file is somewhere else: a link leads elsewhere, or a folder was replaced."""
-        await self._apply_edit_if_new()  # made while nobody watched
+    async def _watch(self) -> None:
+        """Look at the file when something happens in its folders, and now and then whatever happens.
+
+        Folders are watched, not the file: editors put a new one in its place, and container platforms a link.
+        """
+        folders, names = await asyncio.to_thread(self._places)
         watching = awatch(
-            *(folder for folder, _ in places.folders),
-            watch_filter=lambda _, path: Path(path).name in places.names,
+            *folders,
+            watch_filter=lambda _, path: Path(path).name in names,
             debounce=LONGEST_MS,
             step=QUIET_MS,
             rust_timeout=LOOK_EVERY_MS,
@@ -138,17 +124,12 @@ class ConfigFile:
         async with aclosing(watching):
             async for _ in watching:
                 await self._apply_edit_if_new()
-                if await asyncio.to_thread(self._places) != places:
-                    return
 
-    def _places(self) -> Places:
-        """Find where the file is now; asks the disk."""
+    def _places(self) -> tuple[set[Path], set[str]]:
+        """Find the folders where the file's name and its content can change, and which names in them; asks the disk."""
         real = self.path.resolve()
         folders = {folder for folder in (self.path.absolute().parent, real.parent) if folder.is_dir()}
-        return Places(
-            frozenset((folder, folder.stat().st_ino) for folder in folders),
-            frozenset((self.path.name, real.name, "..data")),  # container platforms swap this link
-        )
+        return folders, {self.path.name, real.name, "..data"}  # container platforms swap this link
 
     async def _apply_edit_if_new(self) -> None:
         if self._done is None and asyncio.get_running_loop().time() < self._not_before_s:

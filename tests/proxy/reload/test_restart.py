@@ -1,12 +1,14 @@
 """What is in force survives a restart, whatever the state folder and the file look like then."""
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
 import pytest
 
 from proxy.app import App
+from proxy.config.history import History
 from proxy.errors import ConfigError
 from proxy.testing import FakeProvider, ProxyHarness
 from tests.e2e.rig import until
@@ -193,6 +195,22 @@ async def test_start_that_fails_with_the_file_alone_too_changes_nothing_on_the_d
     await proxy.restart()
 
     assert (await value(proxy, "maxQueue"), proxy.app.configuration.standing.revision) == (7, 2)
+
+
+async def test_number_of_a_revision_that_could_not_be_written_is_given_to_no_other(
+    proxy: ProxyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "as told")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "save", fail)
+        await proxy.start()
+    sick = await health(proxy)
+    changed: Any = (await call(proxy, "PATCH", "/config", {"maxQueue": 7})).json()
+
+    assert (sick["status"], sick["revision"], changed["revision"]) == ("degraded", 1, 2)
+    assert (await health(proxy))["status"] == "healthy"
 
 
 async def test_loss_of_old_revisions_is_no_trouble_after_the_next_change(proxy: ProxyHarness) -> None:
