@@ -1,9 +1,11 @@
 """Reading and changing the configuration over HTTP: what each call does, what bad input gets (FAULTS D5, D6, D13)."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import trustme
 
 from proxy.config.patch import difference
 from proxy.testing import FakeProvider, ProxyHarness, RawClient, RawResponse, encode_request
@@ -491,6 +493,20 @@ async def test_without_a_token_a_call_reaches_for_nothing_the_file_does_not_name
 
         assert answer.status == 422
         assert proxy.app.configuration.standing.revision == 1
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 422), ("t" * 20, 200)])
+async def test_without_a_token_a_call_reads_no_file_that_is_there(
+    proxy: ProxyHarness, tmp_path: Path, token: str | None, status: int
+) -> None:
+    await proxy.start(admin={"token": token or ""})
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trusted = {"Authorization": f"Bearer {token}"} if token else {}
+    provider = {"type": "http", "baseUrl": "https://127.0.0.1:9", "tls": {"caFile": str(tmp_path / "ca.pem")}}
+
+    answer = await call(proxy, "PATCH", "/config", {"providers": {"x": provider}}, **trusted)
+
+    assert answer.status == status
 
 
 async def test_variable_that_the_file_names_may_be_named() -> None:
