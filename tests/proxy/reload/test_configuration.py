@@ -63,6 +63,14 @@ async def test_plugin_is_switched_off_and_on_live(proxy: ProxyHarness) -> None:
     assert statuses == [200, 404, 200]
 
 
+async def test_plugin_that_is_made_anew_brings_its_routes(proxy: ProxyHarness) -> None:
+    await proxy.start(plugins=PLUGINS, picky={"enabled": False})
+
+    await call(proxy, "PATCH", "/config", {"picky": {"enabled": True, "route": "/elsewhere"}})
+
+    assert [(await call(proxy, "GET", path)).status for path in ("/picky", "/elsewhere")] == [404, 200]
+
+
 async def test_plugin_that_wants_a_route_of_the_core_is_refused_and_stopped(proxy: ProxyHarness) -> None:
     await proxy.start(plugins=PLUGINS, picky={"enabled": False})
 
