@@ -3,11 +3,13 @@
 import asyncio
 import errno
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxy.config.history import History
+from proxy.config.revisions import Pending
 from proxy.testing import FakeProvider, ProxyHarness
 from tests.e2e.rig import until
 from tests.proxy.reload.rig import Clock, health, kinds
@@ -219,6 +221,17 @@ async def test_guard_goes_on_after_a_restart(proxy: ProxyHarness, upstream: Fake
     await until(lambda: proxy.app.configuration.standing.revision == 3, "it is taken back")
 
     assert (await proxy.chat("hello", model="m")).status == 200
+
+
+async def test_end_that_changes_nothing_is_over(proxy: ProxyHarness, clock: Clock) -> None:
+    await proxy.start(max_queue=7)
+    configuration = proxy.app.configuration
+    configuration.standing = replace(configuration.standing, pending=(Pending(1, clock.now_s, {"maxQueue": 7}),))
+
+    configuration.start()
+
+    await until(lambda: configuration.standing.pending == (), "it is over")
+    assert configuration.standing.revision == 1
 
 
 async def test_replacing_a_part_leaves_other_timed_changes_and_replacing_all_ends_them(proxy: ProxyHarness) -> None:
