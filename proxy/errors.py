@@ -2,6 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+FailureKind = Literal[
+    "connect",
+    "tls",
+    "timeout",
+    "reset",
+    "rate-limit",
+    "overloaded",
+    "server-error",
+    "auth",
+    "not-found",
+    "context-length",
+    "content-refused",
+    "busy",
+]
+"""What kind of failure of a provider it was: what `failover.on` names and operators are told.
+
+`reset` is any response that broke off or is no HTTP we can trust; `busy` is this proxy's own limit for the provider.
+"""
 
 
 class ProxyError(Exception):

@@ -1,12 +1,12 @@
 """One client request and all that follows from it: what hooks, providers and the relay hand to each other."""
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
 
-from proxy.errors import ProxyError
+from proxy.errors import FailureKind, ProxyError
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """Header fields in the order and case of the wire."""
@@ -162,19 +162,65 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+class Load(Protocol):
+    """What a candidate bears at the moment, as real traffic shows it; read it, keep nothing of it."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of the provider at work, all its models together."""
+        ...
+
+    def latency_s(self, is_streaming: bool, now_s: float) -> float | None:
+        """Tell how long this model of the provider takes lately; None while it was not called.
+
+        The time to the first byte for streams, the time to the last for others: a peak-sensitive moving average that
+        follows a rise at once and forgets it within seconds.
+
+        Args:
+            now_s: monotonic clock.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What tokens cost, in US dollars for a million."""
+
+    input_usd: float
+    output_usd: float
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A provider and the name it has for the model; lower `priority` is tried first, `weight` shares within one."""
+    """A provider and the name it has for the model; lower `priority` is tried first, `weight` shares within one.
+
+    Args:
+        price: None where none is configured.
+        load: None only in tests.
+    """
 
     provider: str
     model: str | None
     priority: int = 0
     weight: float = 1.0
+    price: Price | None = None
+    load: Load | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one provider. `error` and `message` are None while it runs and when it succeeded."""
+    """One try at one provider.
+
+    `error`, `kind` and `message` are None while it runs and when it succeeded; an attempt that lost against its hedge,
+    or whose client left, has none either and no status of its own.
+
+    Args:
+        key: which of the provider's keys, masked; None where there is no choice.
+        first_byte_s: until the head of the response.
+        may_have_executed: it failed, and the provider may bill it all the same.
+        is_hedge: made beside another one that was late.
+        is_probe: let through to find out whether the provider is back.
+    """
 
     provider: str
     model: str | None
@@ -183,6 +229,12 @@ class Attempt:
     status: int | None = None
     error: str | None = None
     message: str | None = None
+    kind: FailureKind | None = None
+    key: str | None = None
+    first_byte_s: float | None = None
+    may_have_executed: bool = False
+    is_hedge: bool = False
+    is_probe: bool = False
 
 
 @dataclass(slots=True)
@@ -351,6 +403,8 @@ class Exchange:
     error: ProxyError | None = None
     usage: Usage | None = None
     is_cached: bool = False
+    is_dry_run: bool = False
+    """Nobody is asked: an operator wants to know who would be. `select_provider` must not count it as a request."""
     bytes_out: int = 0
     time_to_first_token_s: float | None = None
     """Until the first body bytes were sent."""

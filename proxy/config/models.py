@@ -7,6 +7,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from proxy.config.routing_models import (
+    ActiveProbeSettings,
+    AdaptiveLimit,
+    BreakerSettings,
+    FailoverSettings,
+    HedgingSettings,
+    PriceSettings,
+)
 from proxy.plugin import Section
 from proxy.values import Duration, Size, Timeout
 
@@ -69,6 +77,9 @@ class ServerSettings(Section):
     keep_alive_timeout: Duration = Field(75.0, gt=0, description="How long an idle client connection is kept.")
     max_connections: int = Field(10_000, gt=0, description="Client connections at most; more are closed at once.")
     drain_timeout: Duration = Field(30.0, description="After SIGTERM: time that running requests have to end.")
+    shed_memory_percent: float = Field(
+        95.0, gt=0, le=100, description="Of the memory limit: above it new requests get 503, running ones go on."
+    )
     allowed_origins: tuple[str, ...] = Field(
         (), description='Web origins whose pages may call the data side, such as "https://app.example"; "*" for any.'
     )
@@ -151,6 +162,9 @@ class ProviderSettings(Section):
         None,
         description="File that holds the credential, for mounted secrets; re-read at each change of configuration.",
     )
+    api_keys: tuple[SecretStr, ...] = Field(
+        (), description="Several credentials, used in turn: one that is refused or used up rests while others work."
+    )
     models: tuple[str, ...] = Field((), description='Model names it has; "*" and "?" are wildcards.')
     priority: int = Field(0, description="Lower is tried first.")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Share among providers of the same priority.")
@@ -158,9 +172,19 @@ class ProviderSettings(Section):
     headers: dict[str, str] = Field(
         default_factory=dict, description="Headers added to every call, such as OpenAI-Organization."
     )
+    prices: dict[str, PriceSettings] = Field(
+        default_factory=dict, description='What its models cost, by name; "*" and "?" are wildcards, the first fits.'
+    )
     max_concurrency: int | None = Field(None, gt=0, description="Calls at once; unlimited unless given.")
+    adaptive_concurrency: AdaptiveLimit = Field(
+        "none", description="aimd: calls at once follow the latency, up to `maxConcurrency`; none: a fixed limit."
+    )
     queue_size: int = Field(1000, ge=0, description="Calls that may wait for one of `maxConcurrency`.")
     queue_timeout: Duration = Field(10.0, gt=0, description="How long a call may wait for one of `maxConcurrency`.")
+    breaker: BreakerSettings | None = Field(None, description="Instead of the top-level `breaker`, wholly.")
+    active_probe: ActiveProbeSettings = Field(
+        default_factory=ActiveProbeSettings, description="An unbilled call while its circuit is open."
+    )
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Limits on one call.")
     tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
     proxy: str = Field(
@@ -189,6 +213,14 @@ class ProviderSettings(Section):
         check_key(key.get_secret_value())
         return key
 
+    @field_validator("api_keys")
+    @classmethod
+    def _api_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        texts = [check_key(key.get_secret_value()) for key in keys if key.get_secret_value()]
+        if len(set(texts)) < len(texts):
+            raise ValueError("a key stands twice")
+        return tuple(key for key in keys if key.get_secret_value())
+
     @field_validator("headers")
     @classmethod
     def _headers(cls, headers: dict[str, str]) -> dict[str, str]:
@@ -208,8 +240,10 @@ class ProviderSettings(Section):
     def _complete(self) -> "ProviderSettings":
         if self.type != "echo" and not self.base_url:
             raise ValueError(f"a provider of type {self.type} needs a baseUrl")
-        if self.api_key is not None and self.api_key_file:
-            raise ValueError("apiKey and apiKeyFile are both set; keep one")
+        given = (("apiKey", self.api_key), ("apiKeyFile", self.api_key_file), ("apiKeys", self.api_keys))
+        names = [name for name, value in given if value]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} are both set; keep one")
         return self
 
 
@@ -246,8 +280,20 @@ class Settings(Section):
     max_concurrency: int = Field(100, gt=0, description="Requests in work at once in the whole process.")
     max_queue: int = Field(1000, ge=0, description="Requests that may wait beyond `maxConcurrency`; more get 503.")
     queue_timeout: Duration = Field(10.0, gt=0, description="How long a request may wait in that queue.")
+    priority_header: str = Field(
+        "none", description="Header in which clients say high, normal or low, for the queues; none: all are alike."
+    )
     enable_fallback_providers: bool = Field(
         True, description="Whether another provider is asked when one fails before any output."
+    )
+    failover: FailoverSettings = Field(
+        default_factory=FailoverSettings, description="When somebody else is asked, and how often."
+    )
+    breaker: BreakerSettings = Field(
+        default_factory=BreakerSettings, description="When a failing provider is left alone."
+    )
+    hedging: HedgingSettings = Field(
+        default_factory=HedgingSettings, description="A second attempt when the first is late."
     )
     providers: dict[Name, ProviderSettings] = Field(
         default_factory=lambda: {"echo": ProviderSettings(type="echo", models=("*",), priority=100)},

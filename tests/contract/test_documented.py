@@ -72,19 +72,28 @@ def all_settings() -> list[tuple[tuple[str, ...], str | None]]:
 def uncommented() -> dict[str, Any]:
     """The default file with its commented settings switched on: `#` and then two blanks or none."""
     text = re.sub(r"^#(?= {2,}|\S)", "", DEFAULT.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"^native: \{\}\n", "native:\n", text, flags=re.MULTILINE)
-    text = re.sub(r"^models: \{\}\n", "models:\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *)(\w+): \{\}([^\n]*\n)(?=\1 +\w)", r"\1\2:\3", text, flags=re.MULTILINE)
     return parse_yaml(text, "uncommented")[0]
+
+
+def named_places() -> set[tuple[str, ...]]:
+    """Places below which the operator chooses the names."""
+    return {("models",)} | {path[: path.index("*", at)] for path, _ in all_settings() for at in stars(path)}
+
+
+def stars(path: tuple[str, ...]) -> list[int]:
+    return [at for at, key in enumerate(path) if key == "*"]
 
 
 def paths_in(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            named = "*" if path in (("providers",), ("models",)) else key
+            named = "*" if path in NAMED else key
             yield (*path, named)
             yield from paths_in(item, (*path, named))
 
 
+NAMED = named_places()
 IDS = [".".join(path) for path, _ in all_settings()]
 
 
@@ -103,12 +112,7 @@ def test_setting_is_documented(path: tuple[str, ...], description: str | None) -
 
 
 def test_default_file_names_no_key_that_does_not_exist() -> None:
-    known = (
-        {path for path, _ in all_settings()}
-        | {("models", "*")}
-        | {("providers", "*")}
-        | {(name,) for name in sections()}
-    )
+    known = {path for path, _ in all_settings()} | {(*place, "*") for place in NAMED} | {(name,) for name in sections()}
 
     made_up = {path for path in paths_in(uncommented()) if path not in known and "headers" not in path[:-1]}
 
@@ -118,7 +122,7 @@ def test_default_file_names_no_key_that_does_not_exist() -> None:
 def test_documents_name_no_key_that_does_not_exist() -> None:
     known = {".".join(path[2:] if path[:2] == ("providers", "*") else path) for path, _ in all_settings()}
 
-    named = re.findall(r"^\| `([A-Za-z.]+)` \|[^|]*\|[^|]*\|$", DOCS.read_text(), flags=re.MULTILINE)
+    named = re.findall(r"^\| `([A-Za-z.*]+)` \|[^|]*\|[^|]*\|$", DOCS.read_text(), flags=re.MULTILINE)
 
     assert len(named) > 50
     assert set(named) - known <= {"openai", "anthropic", "gemini", "ollama", "http", "echo"}
@@ -144,7 +148,7 @@ def test_commented_examples_in_the_default_file_are_valid() -> None:
 
 def test_commented_values_of_a_provider_are_the_defaults_where_they_say_so() -> None:
     provider = dict(uncommented()["providers"]["openai"])
-    for example in ("apiKey", "models", "headers", "maxConcurrency"):
+    for example in ("apiKey", "models", "headers", "prices", "maxConcurrency", "breaker"):
         del provider[example]
     provider["tls"] = {"verify": provider["tls"]["verify"]}
 
