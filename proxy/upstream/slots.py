@@ -1,12 +1,16 @@
-"""A limit on how much runs at once, with a bounded queue in order of arrival."""
+"""A limit on how much runs at once, with a bounded queue in which classes go first and callers take turns."""
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 from proxy.errors import Overloaded
+from proxy.upstream.line import Caller, Line, Place
+
+Priority = Literal["high", "normal", "low"]
+
+RANKS: Final[Mapping[Priority, int]] = {"high": 0, "normal": 1, "low": 2}
 
 SMOOTHING: Final = 0.1
 """Weight of the newest interval in the average time between two releases."""
@@ -16,6 +20,10 @@ MOST_RETRY_AFTER_S: Final = 60.0
 
 class Slots:
     """Slots to be taken and given back; waiting is fair, bounded in number and in time.
+
+    Higher priorities are served first and callers take turns, as `Line` says. A full queue keeps no caller out for
+    another's sake: who holds fewer places than the caller with most takes one of those, unless all that might go are
+    of a higher priority.
 
     Args:
         limit: slots at most; None for no limit.
@@ -40,45 +48,43 @@ class Slots:
         self._queue_size = queue_size
         self._queue_timeout_s = queue_timeout_s
         self._clock = clock
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._line = Line[asyncio.Future[None]](len(RANKS))
         self._released_s = 0.0
         self._interval_s = 0.0
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._waiters)
+        return self._line.size
 
     def try_take(self) -> bool:
-        """Take a slot if one is free and nobody waits."""
-        if self._waiters or (self.limit is not None and self.in_use >= self.limit):
+        """Take a slot if one is free; none is while somebody waits, since a free one is granted at once."""
+        if self.limit is not None and self.in_use >= self.limit:
             return False
         self.in_use += 1
         return True
 
-    async def take(self) -> None:
+    async def take(self, caller: str | None = None, priority: Priority = "normal") -> None:
         """Take a slot, waiting in line if need be.
 
+        Args:
+            caller: who shares the queue fairly with other callers; None for all that are not told apart.
         Raises:
-            Overloaded: the line is full (at once), or the wait was too long.
+            Overloaded: the line is full (at once), the place went to another caller, or the wait was too long.
         """
         if self.try_take():
             return
-        if len(self._waiters) >= self._queue_size:
-            raise Overloaded(
-                f"{self.name}: {self.in_use} of {self.limit} in use and {len(self._waiters)} waiting, "
-                f"the queue holds {self._queue_size}",
-                retry_after_s=self._retry_after_s(),
-            )
+        if self._line.size >= self._queue_size:
+            self._make_room(caller, RANKS[priority])
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
-        timer = loop.call_later(self._queue_timeout_s, self._give_up, waiter)
+        place = self._line.join(waiter, caller, RANKS[priority])
+        timer = loop.call_later(self._queue_timeout_s, self._give_up, place)
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._leave(waiter)
+                self._line.leave(place)
             elif waiter.exception() is None:  # granted in the same turn of the loop
                 self.release()
             raise
@@ -86,9 +92,9 @@ class Slots:
             timer.cancel()
 
     def release(self) -> None:
-        """Give a slot back; the first who still waits gets it."""
+        """Give a slot back; whose turn it is in the line gets it."""
         self.in_use -= 1
-        if self._waiters:
+        if self._line.size:
             now_s = self._clock()
             if self._released_s:
                 self._interval_s += SMOOTHING * (now_s - self._released_s - self._interval_s)
@@ -105,23 +111,33 @@ class Slots:
         self._grant()
 
     def _grant(self) -> None:
-        waiters = self._waiters
-        while waiters and (self.limit is None or self.in_use < self.limit):
-            waiter = waiters.popleft()
-            if not waiter.done():  # cancelled, and its task has not run yet
+        line = self._line
+        while (self.limit is None or self.in_use < self.limit) and (place := line.first()) is not None:
+            if place.waiter.done():  # cancelled, and its task has not run yet
+                line.leave(place)
+            else:
+                line.serve(place)
                 self.in_use += 1
-                waiter.set_result(None)
+                place.waiter.set_result(None)
 
-    def _leave(self, waiter: asyncio.Future[None]) -> None:
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:  # passed over by `_grant`
-            pass
+    def _make_room(self, caller: Caller, rank: int) -> None:
+        """Turn out somebody for a newcomer to the full line, or refuse the newcomer."""
+        full = (
+            f"{self.name}: {self.in_use} of {self.limit} in use and {self._line.size} waiting, "
+            f"the queue holds {self._queue_size}"
+        )
+        rival = self._line.rival(caller, rank)
+        if rival is None:
+            raise Overloaded(full, retry_after_s=self._retry_after_s())
+        self._line.leave(rival)
+        if not rival.waiter.done():  # cancelled, and its task has not run yet
+            message = f"{full}; the place went to a caller that holds fewer"
+            rival.waiter.set_exception(Overloaded(message, retry_after_s=self._retry_after_s()))
 
-    def _give_up(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            self._leave(waiter)
-            waiter.set_exception(
+    def _give_up(self, place: Place[asyncio.Future[None]]) -> None:
+        if not place.waiter.done():
+            self._line.leave(place)
+            place.waiter.set_exception(
                 Overloaded(
                     f"{self.name}: none of {self.limit} became free within {self._queue_timeout_s:g} s",
                     retry_after_s=self._retry_after_s(),
@@ -130,4 +146,4 @@ class Slots:
 
     def _retry_after_s(self) -> float:
         """Guess when those who wait now will have been served."""
-        return min(max(1.0, self._interval_s * (len(self._waiters) + 1)), MOST_RETRY_AFTER_S)
+        return min(max(1.0, self._interval_s * (self._line.size + 1)), MOST_RETRY_AFTER_S)

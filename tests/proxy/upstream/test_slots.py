@@ -1,15 +1,14 @@
-"""Concurrency limits: fair, bounded, and no slot lost whatever is cancelled when."""
+"""Concurrency limits: bounded, no caller locked out, and no slot lost whatever is cancelled when."""
 
 import asyncio
-import contextlib
+import gc
+import time
+import weakref
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.errors import Overloaded
-from proxy.upstream.slots import Slots
+from proxy.upstream.slots import Priority, Slots
 
 
 def make_slots(limit: int | None = 1, queue_size: int = 10, queue_timeout_s: float = 10.0) -> Slots:
@@ -19,6 +18,18 @@ def make_slots(limit: int | None = 1, queue_size: int = 10, queue_timeout_s: flo
 async def turn() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+class Key(str):
+    """A caller's key that can be watched."""
+
+    __slots__ = ("__weakref__",)
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_free_slot_is_taken_without_waiting() -> None:
@@ -149,97 +160,147 @@ async def test_resize_serves_waiters_and_lets_the_rest_run_out() -> None:
     assert tasks[2].done()
 
 
-class TimelessLoop(asyncio.SelectorEventLoop):
-    """A loop whose time stands until it is moved."""
+async def test_priorities_and_callers_say_who_is_next() -> None:
+    slots, served = make_slots(), []
+    slots.try_take()
 
-    now_s = 1.0
+    async def wait(caller: str | None, priority: Priority) -> None:
+        await slots.take(caller, priority)
+        served.append((caller, priority))
 
-    def time(self) -> float:
-        return self.now_s
+    places: list[tuple[str | None, Priority]] = [("a", "low"), ("a", "normal"), ("a", "normal"), (None, "normal")]
+    tasks = [asyncio.ensure_future(wait(*place)) for place in [*places, ("b", "high")]]
+    await turn()
+    for _ in range(5):
+        slots.release()
+        await turn()
 
-
-class SlotsMachine(RuleBasedStateMachine):
-    """Any order of calls keeps: never above the limit by taking, no slot lost, order of arrival."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = TimelessLoop()
-        self.slots = Slots(2, 4, 10.0, "test", clock=self.loop.time)
-        self.held = 0
-        self.tasks: list[asyncio.Task[None]] = []
-        self.served: list[asyncio.Task[None]] = []
-
-    def teardown(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        self.settle()
-        assert self.slots.in_use == self.held
-        assert self.slots.waiting == 0
-        self.loop.close()
-
-    def settle(self) -> None:
-        self.loop.run_until_complete(turn())
-        self.collect()
-
-    def collect(self) -> None:
-        for task in list(self.tasks):
-            if task.done():
-                self.tasks.remove(task)
-                with contextlib.suppress(asyncio.CancelledError, Overloaded):
-                    task.result()
-                    self.held += 1
-
-    @rule()
-    def settle_now(self) -> None:
-        self.settle()
-
-    @rule()
-    def try_take(self) -> None:
-        self.held += self.slots.try_take()
-
-    @rule()
-    def take(self) -> None:
-        self.tasks.append(self.loop.create_task(self.slots.take()))
-
-    @precondition(lambda self: self.held > 0)
-    @rule()
-    def release(self) -> None:
-        self.held -= 1
-        self.slots.release()
-
-    @precondition(lambda self: self.tasks)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.tasks)).cancel()
-
-    @rule(seconds=st.sampled_from([1.0, 5.0, 11.0]))
-    def pass_time(self, seconds: float) -> None:
-        self.loop.now_s += seconds
-        self.settle()
-
-    @rule(limit=st.sampled_from([1, 2, 3, None]), queue_size=st.integers(0, 4))
-    def resize(self, limit: int | None, queue_size: int) -> None:
-        self.slots.resize(limit, queue_size, 10.0)
-
-    @invariant()
-    def keeps_its_word(self) -> None:
-        self.settle()
-        assert self.slots.in_use == self.held
-        assert self.slots.waiting == len(self.tasks)
-        if self.tasks:
-            assert self.slots.limit is not None
-            assert self.slots.in_use >= self.slots.limit
+    assert served == [("b", "high"), ("a", "normal"), (None, "normal"), ("a", "normal"), ("a", "low")]
+    await asyncio.gather(*tasks)
 
 
-class HastySlotsMachine(SlotsMachine):
-    """The same without a turn of the loop between two calls, so that they meet in the middle."""
+async def test_noisy_caller_makes_room_and_is_told_without_being_named() -> None:
+    slots = make_slots(queue_size=2)
+    slots.try_take()
+    noisy = [asyncio.ensure_future(slots.take("sk-noisy")) for _ in range(2)]
+    await turn()
 
-    @invariant()
-    def keeps_its_word(self) -> None:
-        assert self.slots.in_use >= 0
+    quiet = asyncio.ensure_future(slots.take("sk-quiet"))
+    await turn()
+
+    assert [task.done() for task in (*noisy, quiet)] == [False, True, False]
+    with pytest.raises(Overloaded) as caught:
+        await noisy[1]
+    assert caught.value.message == (
+        "test: 1 of 1 in use and 2 waiting, the queue holds 2; the place went to a caller that holds fewer"
+    )
+    assert (slots.in_use, slots.waiting, caught.value.retry_after_s) == (1, 2, 1.0)
+    slots.release()
+    slots.release()
+    await asyncio.gather(noisy[0], quiet)
 
 
-TestSlots = SlotsMachine.TestCase
-TestSlots.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestHastySlots = HastySlotsMachine.TestCase
-TestHastySlots.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+async def test_quiet_callers_are_never_refused_however_many_a_noisy_one_sends() -> None:
+    slots = make_slots(limit=4, queue_size=20)
+    noisy: list[asyncio.Task[None]] = []
+    quiet: list[asyncio.Task[None]] = []
+    for number in range(200):
+        noisy += [asyncio.create_task(slots.take("noisy")) for _ in range(20)]
+        quiet.append(asyncio.create_task(slots.take(f"quiet {number % 5}")))
+        await turn()
+        assert slots.waiting <= 20
+        for _ in range(min(2, slots.in_use)):
+            slots.release()
+        await turn()
+        assert quiet[number].done()
+
+    assert not any(task.exception() for task in quiet)
+    assert sum(task.done() and task.exception() is not None for task in noisy) > 3700
+    await end(noisy)
+
+
+async def test_newcomer_of_a_lower_priority_displaces_nobody() -> None:
+    slots = make_slots(queue_size=2)
+    slots.try_take()
+    tasks = [asyncio.ensure_future(slots.take("a", "high")) for _ in range(2)]
+    await turn()
+
+    with pytest.raises(Overloaded, match=r"the queue holds 2$"):
+        await slots.take("b", "normal")
+
+    await end(tasks)
+
+
+async def test_caller_alone_is_refused_at_once_beyond_the_bound() -> None:
+    slots = make_slots(queue_size=1000)
+    slots.try_take()
+    tasks = [asyncio.ensure_future(slots.take("a")) for _ in range(1000)]
+    await turn()
+
+    started_s = time.perf_counter()
+    with pytest.raises(Overloaded, match=r"1000 waiting, the queue holds 1000$"):
+        await slots.take("a", "high")
+    duration_s = time.perf_counter() - started_s
+
+    print(f"refused beyond 1,000 waiters in {duration_s * 1e6:.0f} us")
+    assert duration_s < 0.02
+    await end(tasks)
+
+
+async def test_displaced_waiter_that_is_cancelled_in_the_same_turn_gives_back_nothing() -> None:
+    slots = make_slots(queue_size=2)
+    slots.try_take()
+    tasks = [asyncio.ensure_future(slots.take("a")) for _ in range(2)]
+    await turn()
+
+    quiet = asyncio.ensure_future(slots.take("b"))
+    asyncio.get_running_loop().call_soon(tasks[1].cancel)  # after the newcomer, before the displaced one wakes up
+    await turn()
+
+    assert tasks[1].cancelled()
+    assert (slots.in_use, slots.waiting) == (1, 2)
+    await end([tasks[0], quiet])
+
+
+async def test_waiter_cancelled_before_it_is_displaced_leaves_its_place_to_the_newcomer() -> None:
+    slots = make_slots(queue_size=2)
+    slots.try_take()
+    tasks = [asyncio.ensure_future(slots.take("a")) for _ in range(2)]
+    await turn()
+
+    quiet = asyncio.ensure_future(slots.take("b"))
+    tasks[1].cancel()  # its task wakes up after the newcomer's
+    await turn()
+
+    assert tasks[1].cancelled()
+    assert (slots.in_use, slots.waiting) == (1, 2)
+    await end([tasks[0], quiet])
+
+
+async def test_lowered_queue_size_turns_nobody_out_and_lets_nobody_in() -> None:
+    slots = make_slots(queue_size=3)
+    slots.try_take()
+    tasks = [asyncio.ensure_future(slots.take()) for _ in range(3)]
+    await turn()
+
+    slots.resize(1, 1, 10.0)
+    with pytest.raises(Overloaded, match=r"3 waiting, the queue holds 1$"):
+        await slots.take()
+
+    assert slots.waiting == 3
+    await end(tasks)
+
+
+async def test_caller_is_forgotten_as_soon_as_its_waiter_is_served() -> None:
+    slots, key = make_slots(), Key("sk-test")
+    forgotten = weakref.ref(key)
+    slots.try_take()
+    task = asyncio.ensure_future(slots.take(key))
+    await turn()
+    slots.release()
+    await task
+
+    del key, task
+    gc.collect()
+
+    assert forgotten() is None
