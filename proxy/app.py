@@ -11,7 +11,7 @@ from typing import Any
 
 from loguru import logger
 
-from proxy.config.credentials import credential
+from proxy.config.credentials import credentials
 from proxy.config.environment import proxy_for
 from proxy.config.history import History
 from proxy.config.issues import Facts, find_issues
@@ -117,7 +117,7 @@ class App:
         self.plugins = plugins_of(loaded.document)
         self.host = PluginHost(self.plugins, loaded.sections, machinery)
         ingredients = Ingredients(
-            credential, lambda url, setting: proxy_for(url, setting, self._environ), self.metrics, clock
+            credentials, lambda url, setting: proxy_for(url, setting, self._environ), self.metrics, clock
         )
         self.pipeline = Pipeline(
             build(restored.standing.revision, settings, self.host, ingredients),
@@ -126,6 +126,7 @@ class App:
             tasks=self.tasks,
             redactor=self._redactor,
             clock=clock,
+            wall_clock=self._wall_clock,
         )
         record = Record(history, self.events, self._wall_clock)
         self._vitals = Vitals(self.pipeline.totals, clock)

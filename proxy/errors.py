@@ -216,6 +216,10 @@ class Overloaded(ProxyError):
     code = "overloaded"
 
 
+class ProviderBusy(Overloaded):
+    """The same for one provider's limit: another one may have room."""
+
+
 class Draining(ProxyError):
     """The process is stopping and takes no new work."""
 
@@ -305,7 +309,12 @@ class UpstreamAuth(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The provider answered with an error of its own; `status` is the provider's where there was one."""
+    """The provider answered with an error of its own; `status` is the provider's where there was one.
+
+    Args:
+        vendor_code, vendor_text: what the vendor calls it and says about it; empty where it says nothing.
+        should_retry: the vendor's own word (`x-should-retry`), None where it has none.
+    """
 
     code = "upstream_rejected"
 
@@ -316,7 +325,42 @@ class UpstreamRejected(UpstreamError):
         status: int | None = None,
         retry_after_s: float | None = None,
         provider: str | None = None,
+        vendor_code: str = "",
+        vendor_text: str = "",
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s, provider=provider)
         if status is not None:
             self.status = status
+        self.vendor_status = status
+        """None where the error stood inside a response that had begun well."""
+        self.vendor_code = vendor_code
+        self.vendor_text = vendor_text
+        self.should_retry = should_retry
+
+
+class NobodyAnswered(UpstreamError):
+    """Nobody who has the model could answer; status and code are those of the most telling failure."""
+
+    code = "providers_unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 503,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        provider: str | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, provider=provider)
+        self.status = status
+        if code is not None:
+            self.code = code
+
+
+class Cancelled(ProxyError):
+    """An operator ended the request (`DELETE /inflight/{id}`)."""
+
+    status = 503
+    code = "cancelled_by_operator"

@@ -49,8 +49,8 @@ class Operation:
     streams: bool = False
 
 
-WrittenHeads = dict[str, tuple[object, bytes]]
-"""By provider: what a request asked of it, and the head that was written for that; kept by who wrote it."""
+WrittenHeads = dict[tuple[str, str | None], tuple[object, bytes]]
+"""By provider and key: what a request asked of it, and the head that was written for that; kept by who wrote it."""
 
 
 class UploadBody(Protocol):
@@ -290,6 +290,8 @@ class ResponseHead:
     """The body is compressed (Content-Encoding)."""
     request_id = b""
     """The provider's own id of the request; empty if it gives none."""
+    limit_lines: Sequence[bytes] = ()
+    """Those of `lines` that tell what is left of the provider's rate limits."""
     cookie_lines: Sequence[bytes] = ()
     """`Set-Cookie`, for raw paths only, where it is the caller's own session."""
 
@@ -397,12 +399,18 @@ class Exchange:
     """Who could have been asked, before any choice was made."""
     provider: str | None = None
     """Who answered; None for a plugin's own answer."""
+    attempt: Attempt | None = None
+    """The one whose response the client got, or the last one that was begun."""
     served_model: str | None = None
     status: int | None = None
     """Sent to the client; 499 when it left first."""
     error: ProxyError | None = None
     usage: Usage | None = None
     is_cached: bool = False
+    has_slot: bool = False
+    """It holds one of the process's `maxConcurrency`."""
+    cancelled_by: str | None = None
+    """Who ended it from outside, in words for the client."""
     is_dry_run: bool = False
     """Nobody is asked: an operator wants to know who would be. `select_provider` must not count it as a request."""
     bytes_out: int = 0

@@ -1,44 +1,39 @@
-"""One exchange's journey: hooks, candidates, attempts, and the note of how it ended."""
+"""One exchange's way through the house: hooks, candidates, a journey to an answer, and the note of how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final
+from random import Random
+from typing import Any, Final
 
-from proxy.attempt import Try
-from proxy.errors import (
-    MalformedBody,
-    Overloaded,
-    ProxyError,
-    UnknownPath,
-    UpstreamAuth,
-    UpstreamError,
-)
+from proxy.errors import Cancelled, MalformedBody, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
 from proxy.events import Events
-from proxy.exchange import Attempt, Candidate, Exchange, Reply, Sink, write_headers
+from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
+from proxy.formats.registry import translates_to
 from proxy.host.dispatch import Dispatch
+from proxy.journey.attempts import Attempts
+from proxy.journey.journey import Journey, Kit, priority_of
+from proxy.journey.news import News
 from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
-from proxy.providers.base import RemoteProvider
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.reload.vitals import Totals
+from proxy.routing.budget import RetryBudget
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 
 CLIENT_LEFT: Final = 499
 """Status noted for an exchange whose client left first; never sent."""
 
-TRANSLATIONS: Final = {"native": frozenset({"openai", "anthropic", "gemini", "ollama"})}
-"""Formats a path of the first can be translated to."""
-
 MAX_KNOWN_SERIES: Final = 1000
+
+HEDGES_AT_ONCE: Final = 5.0
+"""Most second attempts that are saved up."""
 
 LocalAnswer = Callable[[Generation, Exchange], Reply | None]
 """Answers from the configuration what needs no provider."""
 
 NO_LATENCY: Final = (0,) * (len(LATENCY_BUCKETS_S) + 1)
-
-NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Pipeline:
@@ -47,6 +42,8 @@ class Pipeline:
     Args:
         generation: the revision that new exchanges use; swapped as a whole.
         redactor: takes secrets out of what clients are told: a vendor's own words may repeat the key they refuse.
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -58,16 +55,27 @@ class Pipeline:
         tasks: Tasks,
         redactor: Redactor,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self.generation = generation
-        self.in_flight = 0
+        self._running: dict[Exchange, asyncio.Task[Any] | None] = {}  # Any: whoever runs it
         self._redactor = redactor
         self._events = events
-        self._tasks = tasks
         self._clock = clock
+        self._wall_clock = wall_clock
         settings = generation.settings
         self.slots = Slots(
             settings.max_concurrency, settings.max_queue, settings.queue_timeout, "this proxy (maxConcurrency)", clock
+        )
+        budget, hedging = settings.failover.retry_budget, settings.hedging
+        self._kit = Kit(
+            self.slots,
+            RetryBudget(budget.ratio, budget.capacity),
+            RetryBudget(hedging.budget_percent / 100, HEDGES_AT_ONCE),
+            News(events, metrics, clock),
+            tasks,
+            Random(),
+            clock,
         )
         self._requests = metrics.counter(
             "http_requests_total", "Requests on the data side, by what they asked for.", ("route", "method", "status")
@@ -79,15 +87,31 @@ class Pipeline:
             "request_failures_total", "Requests that ended in a 5xx status or a broken response."
         ).series()
         self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
+        metrics.gauge(
+            "retry_budget", "Extra attempts the process may still make.", read=lambda: self._kit.retries.level
+        )
         metrics.gauge("inflight_requests", "Requests in work.", read=lambda: self.in_flight)
         metrics.gauge("queue_depth", "Requests waiting for `maxConcurrency`.", read=lambda: self.slots.waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in work or queued."""
+        return len(self._running)
+
+    @property
+    def running(self) -> Mapping[Exchange, "asyncio.Task[Any] | None"]:
+        """Every exchange that has begun and not ended, oldest first, with the task that runs it."""
+        return self._running
 
     def use(self, generation: Generation) -> None:
         """Put a generation in force for every exchange that begins from now on."""
         earlier, self.generation = self.generation, generation
         settings = generation.settings
         self.slots.resize(settings.max_concurrency, settings.max_queue, settings.queue_timeout)
-        generation.take_over(earlier)
+        budget, hedging = settings.failover.retry_budget, settings.hedging
+        self._kit.retries.resettle(budget.ratio, budget.capacity)
+        self._kit.hedges.resettle(hedging.budget_percent / 100, HEDGES_AT_ONCE)
+        generation.take_over(earlier, self._clock())
 
     def totals(self) -> Totals:
         """Sum up all requests since the start."""
@@ -107,37 +131,36 @@ class Pipeline:
         generation = self.generation
         dispatch = generation.host.dispatch
         exchange.revision = generation.revision
-        self.in_flight += 1
-        has_slot = False
+        slots = self.slots
+        self._running[exchange] = asyncio.current_task()
         try:
-            has_slot = self.slots.try_take()
-            if not has_slot:
-                await self.slots.take()
-                has_slot = True
+            if not slots.try_take():
+                await slots.take(exchange.caller or exchange.peer, priority_of(exchange, generation))
+            exchange.has_slot = True
             reply = await dispatch.run_pre_request(exchange) if dispatch.pre_request else None
             if reply is None and local is not None:
                 reply = local(generation, exchange)
             if reply is not None:
                 await self._deliver(generation, exchange, sink, reply)
-            elif len(candidates := self._choose(generation, dispatch, exchange)) == 1:
-                await self._attempt(generation, dispatch, exchange, sink, candidates[0], True)
             else:
-                await self._try_in_turn(generation, dispatch, exchange, sink)
+                await self._answer(generation, dispatch, exchange, sink)
         except ProxyError as error:
             self._fail(exchange, sink, error)
         except ConnectionError:
             exchange.status = CLIENT_LEFT
             sink.abort()
         except asyncio.CancelledError:
-            exchange.status = CLIENT_LEFT
-            raise
+            if exchange.cancelled_by is None or not self._was_ours(exchange):
+                exchange.status = CLIENT_LEFT
+                raise
+            self._fail(exchange, sink, Cancelled(exchange.cancelled_by))
         except Exception as error:  # a defect of ours: contained, told, never shown in detail
             self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
             self._fail(exchange, sink, ProxyError("internal error; the log has it under this request id"))
         finally:
-            if has_slot:
-                self.slots.release()
-            self.in_flight -= 1
+            if exchange.has_slot:
+                slots.release()
+            del self._running[exchange]
             self._note(generation, exchange)
             if dispatch.post_response:
                 await dispatch.run_post_response(exchange)
@@ -162,41 +185,50 @@ class Pipeline:
             if (dispatch := generation.host.dispatch).post_response:
                 await dispatch.run_post_response(exchange)
 
+    def cancel(self, exchange: Exchange, reason: str) -> bool:
+        """End an exchange from outside; its client is told. False if it has ended, or is being ended, already.
+
+        Args:
+            reason: for the client.
+        """
+        task = self._running.get(exchange)
+        if task is None or exchange.cancelled_by is not None:
+            return False
+        exchange.cancelled_by = reason
+        return task.cancel()
+
+    def _was_ours(self, exchange: Exchange) -> bool:
+        """Take our own cancellation back; False where the client left besides, and nobody is there to be told."""
+        task = self._running.get(exchange)
+        return task is not None and task.uncancel() == 0
+
     # -- the way in ----------------------------------------------------------------------------------------------
 
-    def _choose(self, generation: Generation, dispatch: Dispatch, exchange: Exchange) -> Sequence[Candidate]:
-        """List who may be asked, in order; at least one."""
+    async def _answer(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
+        """Have a provider answer."""
+        kit = self._kit
+        kit.retries.deposit()
+        if generation.settings.hedging.enabled:
+            kit.hedges.deposit()
+        candidates = self.choose(generation, exchange)
+        attempts = Attempts(kit, generation, exchange, self._deliver, self._wall_clock)
+        await Journey(kit, generation, exchange, sink, candidates, attempts.ask).run()
+
+    def choose(self, generation: Generation, exchange: Exchange) -> Sequence[Candidate]:
+        """List who may be asked, in order; at least one.
+
+        Raises:
+            ProxyError: nobody has the model.
+        """
         candidates = exchange.rivals = self._find(generation, exchange)
         if exchange.request.model is None:
             candidates = candidates[:1]
         elif len(candidates) > 1:
-            candidates = dispatch.select(exchange, candidates)
-            if not generation.settings.enable_fallback_providers or exchange.request.upload is not None:
+            candidates = generation.host.dispatch.select(exchange, candidates)
+            if not generation.policies.of(exchange.request.model).is_failover_on:
                 candidates = candidates[:1]
         exchange.candidates = candidates
         return candidates
-
-    async def _try_in_turn(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
-        """Ask one candidate after the other, until one answers or the client has seen output."""
-        candidates = exchange.candidates
-        last = len(candidates) - 1
-        for index, candidate in enumerate(candidates):
-            try:
-                await self._attempt(generation, dispatch, exchange, sink, candidate, index == last)
-                return
-            except (UpstreamError, Overloaded) as error:
-                if index == last or sink.is_started:
-                    if index:
-                        tried = ", ".join(f"{one.provider} ({one.error or 'cut'})" for one in exchange.attempts)
-                        error.message = f"{error.message}; attempt {index + 1} of {last + 1}, tried {tried}"
-                    raise
-                self._events.emit(
-                    "WARN",
-                    "failover",
-                    f"{candidate.provider} failed ({error.code}), trying {candidates[index + 1].provider}",
-                    request_id=exchange.id,
-                    provider=candidate.provider,
-                )
 
     def _find(self, generation: Generation, exchange: Exchange) -> Sequence[Candidate]:
         request = exchange.request
@@ -212,79 +244,27 @@ class Pipeline:
                 raise MalformedBody("model: the field is missing, and native.defaultModel is not set")
         if request.model is None:
             return generation.candidates.default(format_name)
-        return generation.candidates.find(request.model, format_name, TRANSLATIONS.get(format_name, NOTHING))
-
-    async def _attempt(
-        self,
-        generation: Generation,
-        dispatch: Dispatch,
-        exchange: Exchange,
-        sink: Sink,
-        candidate: Candidate,
-        is_last: bool,
-    ) -> None:
-        endpoint = generation.endpoints[candidate.provider]
-        slots = endpoint.slots
-        if not slots.try_take():
-            await slots.take()
-        started_s = self._clock()
-        attempt = Attempt(candidate.provider, candidate.model, started_s)
-        exchange.attempts.append(attempt)
-        exchange.provider = candidate.provider
-        failure: ProxyError | None = None
-        is_cancelled = True
-        try:
-            if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
-                key = exchange.caller
-                if key is not None and not self._may_see_client_key(generation, exchange, remote):
-                    key = None
-                one = Try(exchange, sink, candidate, endpoint, remote, dispatch, key, is_last)
-                await one.run(pool, self._tasks, generation.settings.server.write_timeout)
-            elif (local := endpoint.local) is not None:
-                await self._deliver(generation, exchange, sink, local.answer(exchange))
-            else:
-                raise RuntimeError(f"{candidate.provider} is neither local nor remote")
-            is_cancelled = False
-        except UpstreamError as error:
-            failure, is_cancelled = error, False
-            error.provider = error.provider or candidate.provider
-            attempt.error, attempt.message = error.code, error.message
-            raise
-        finally:
-            slots.release()
-            now_s = self._clock()
-            attempt.duration_s = now_s - started_s
-            if is_cancelled:
-                endpoint.stats.record_cancelled(attempt)
-            else:
-                endpoint.stats.record(attempt, now_s - started_s, now_s, failure)
-
-    @staticmethod
-    def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
-        """Tell whether the client's own key is for this provider: nobody at another origin could answer.
-
-        A key that could be meant for either of two origins goes to neither; `provider/model` and `/proxy/…` say which.
-        """
-        if provider.has_credential:
-            return False
-        for candidate in exchange.rivals:
-            other = generation.endpoints[candidate.provider].remote
-            if other is not None and other.origin != provider.origin:
-                return False
-        return True
+        return generation.candidates.find(request.model, format_name, translates_to(format_name))
 
     # -- the way out ---------------------------------------------------------------------------------------------
 
-    async def _deliver(self, generation: Generation, exchange: Exchange, sink: Sink, reply: Reply) -> None:
-        """Send an answer that was made here."""
+    async def _deliver(
+        self, generation: Generation, exchange: Exchange, sink: Sink, reply: Reply, told: bytes = b""
+    ) -> None:
+        """Send an answer that was made here.
+
+        Args:
+            told: header lines of our own, each with its CRLF.
+        """
         exchange.usage = reply.usage
         exchange.served_model = reply.served_model
+        headers = write_headers(reply.headers) + told
         if reply.events is None:
-            sink.start(reply.status, write_headers(reply.headers), len(reply.body), exchange.request.method != "HEAD")
+            sink.start(reply.status, headers, len(reply.body), exchange.request.method != "HEAD")
             sink.write(reply.body)
             sink.finish()
             return
-        sink.start(reply.status, write_headers(reply.headers), None, True)
+        sink.start(reply.status, headers, None, True)
         await self._stream(sink, reply.events, generation.settings.server.write_timeout)
         sink.finish()
 
@@ -330,9 +310,9 @@ class Pipeline:
         error = exchange.error
         if status >= 500 or (error is not None and error.status >= 500):
             self._failures.value += 1
-        if exchange.provider is not None and exchange.usage is not None:
-            stats = generation.endpoints[exchange.provider].stats
-            model = exchange.attempts[-1].model
+        if exchange.attempt is not None and exchange.usage is not None:
+            stats = generation.endpoints[exchange.attempt.provider].stats
+            model = exchange.attempt.model
             stats.record_usage(model, exchange.usage)
             if exchange.request.is_streaming and exchange.time_to_first_token_s is not None:
                 stats.record_first_token(model, exchange.time_to_first_token_s)

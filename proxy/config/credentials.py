@@ -1,4 +1,4 @@
-"""A provider's key, from the document or from a mounted file."""
+"""A provider's keys, from the document or from a mounted file."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from proxy.errors import ConfigError
 MAX_KEY_FILE_BYTES = 64 << 10
 
 
-def credential(provider: ProviderSettings) -> str | None:
-    """Give the key to send to a provider, None where the client's own is passed on.
+def credentials(provider: ProviderSettings) -> tuple[str, ...]:
+    """Give the keys held for a provider, none where the client's own is passed on.
 
     Reads `apiKeyFile` anew at each call, so that a rotated secret is found at the next change of configuration.
 
@@ -18,8 +18,10 @@ def credential(provider: ProviderSettings) -> str | None:
         ConfigError: the file is no key file; its content is never repeated.
     """
     if provider.api_key is not None:
-        return provider.api_key.get_secret_value()
-    return read_key_file(Path(provider.api_key_file)) if provider.api_key_file else None
+        return (provider.api_key.get_secret_value(),)
+    if provider.api_key_file:
+        return (read_key_file(Path(provider.api_key_file)),)
+    return tuple(key.get_secret_value() for key in provider.api_keys)
 
 
 def read_key_file(path: Path) -> str:

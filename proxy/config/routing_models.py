@@ -10,7 +10,7 @@ from proxy.values import Duration
 
 DEFAULT_KINDS: tuple[FailureKind, ...] = (
     *("connect", "tls", "timeout", "reset", "rate-limit", "overloaded", "server-error"),
-    *("auth", "not-found", "context-length", "busy"),
+    *("auth", "context-length", "busy"),
 )
 
 
@@ -41,7 +41,8 @@ class FailoverSettings(Section):
     """When another key, provider or model is asked, and how much of that one request may cost."""
 
     on: tuple[FailureKind, ...] = Field(
-        DEFAULT_KINDS, description="Failures after which somebody else is asked; `content-refused` only if named."
+        DEFAULT_KINDS,
+        description="Failures after which somebody else is asked; all there are but `content-refused` and `not-found`.",
     )
     after_execution: bool = Field(
         True, description="Whether another provider is asked when the one before may have executed (and bills) it."

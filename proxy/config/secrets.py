@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from proxy.config.credentials import credential
+from proxy.config.credentials import credentials
 from proxy.config.expand import Reference, parts
 from proxy.config.loader import Loaded
 from proxy.config.shape import KeyPath, Shape
@@ -135,7 +135,7 @@ def secret_values(loaded: Loaded) -> set[str]:
     found = set(_secret_texts(loaded.document.values, (), loaded.shape))
     for provider in loaded.settings.providers.values():
         if provider.api_key_file:
-            found.add(credential(provider) or "")
+            found.update(credentials(provider))
     return found - {""}
 
 

@@ -18,3 +18,11 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     }
 )
 """Keys: openai, anthropic, gemini, ollama, native."""
+
+_TRANSLATED: Final = MappingProxyType({"native": frozenset({"openai", "anthropic", "gemini", "ollama"})})
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+def translates_to(name: str) -> frozenset[str]:
+    """List the formats that requests of a format can be translated to."""
+    return _TRANSLATED.get(name, _NOTHING)

@@ -1,6 +1,7 @@
 """What the pipeline knows of a provider: the format it speaks, the path and credential of a call, or its own answer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from proxy.config.models import ProviderSettings
@@ -41,10 +42,10 @@ class RemoteProvider(Provider, ABC):
     """A provider behind HTTP.
 
     Args:
-        credential: the key held for it, None to pass the client's own on.
+        credentials: the keys held for it; none: the client's own is passed on.
     """
 
-    def __init__(self, name: str, settings: ProviderSettings, credential: str | None) -> None:
+    def __init__(self, name: str, settings: ProviderSettings, credentials: Sequence[str]) -> None:
         super().__init__(name, settings)
         url = urlsplit(settings.base_url or "")
         self.scheme = url.scheme
@@ -54,10 +55,11 @@ class RemoteProvider(Provider, ABC):
         bare = f"[{self.host}]" if ":" in self.host else self.host
         is_default = self.port == DEFAULT_PORTS.get(url.scheme)
         self.host_header = (bare if is_default else f"{bare}:{self.port}").encode("ascii")
-        self.has_credential = credential is not None
+        self.credentials = tuple(credentials)
+        self.has_credential = bool(credentials)
         extra = [(key.encode("ascii"), value.encode("latin-1")) for key, value in settings.headers.items()]
         self._extra = extra
-        self._own = [*extra, *(self.credential_headers(credential, ()) if credential is not None else ())]
+        self._own = {key: [*extra, *self.credential_headers(key, ())] for key in credentials}
 
     @property
     def origin(self) -> tuple[str, str, int]:
@@ -65,18 +67,23 @@ class RemoteProvider(Provider, ABC):
         return self.scheme, self.host, self.port
 
     def is_same_as(self, other: Provider) -> bool:
-        """Tell whether another revision's provider of this name does just the same, with the same key."""
-        return super().is_same_as(other) and isinstance(other, RemoteProvider) and self._own == other._own
+        """Tell whether another revision's provider of this name does just the same, with the same keys."""
+        return super().is_same_as(other) and isinstance(other, RemoteProvider) and self.credentials == other.credentials
 
-    def own_headers(self, client_key: str | None, client_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    def own_headers(
+        self, credential: str | None, client_key: str | None, client_headers: RawHeaders
+    ) -> list[tuple[bytes, bytes]]:
         """Return the headers this proxy adds: configured ones and the credential.
 
         Args:
+            credential: which of `credentials`; None where there is none.
             client_key: the client's own key, where it may be passed to this provider; None otherwise.
             client_headers: for credentials whose form follows the client's.
         """
-        if self.has_credential or client_key is None:
-            return self._own
+        if credential is not None:
+            return self._own[credential]
+        if client_key is None or self.has_credential:
+            return self._extra
         return [*self._extra, *self.credential_headers(client_key, client_headers)]
 
     @abstractmethod

@@ -1,5 +1,6 @@
 """The vendors' ways: where each wants its key, and what it must be told besides."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.config.models import ProviderSettings
@@ -70,6 +71,6 @@ REMOTE_TYPES: Final[dict[str, type[RemoteProvider]]] = {
 }
 
 
-def remote_provider(name: str, settings: ProviderSettings, credential: str | None) -> RemoteProvider:
+def remote_provider(name: str, settings: ProviderSettings, credentials: Sequence[str]) -> RemoteProvider:
     """Make the provider of a type that is behind HTTP."""
-    return REMOTE_TYPES[settings.type](name, settings, credential)
+    return REMOTE_TYPES[settings.type](name, settings, credentials)

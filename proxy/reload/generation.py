@@ -1,6 +1,6 @@
 """Builds all that one revision of the configuration needs; what its change leaves alone is taken over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -10,6 +10,8 @@ from proxy.metrics import Registry
 from proxy.providers.base import Provider, RemoteProvider
 from proxy.providers.registry import make_providers
 from proxy.routing.candidates import Candidates
+from proxy.routing.health import ProviderHealth
+from proxy.routing.policy import Policies
 from proxy.upstream.dial import Origin
 from proxy.upstream.endpoint import CallStats, Endpoint, UpstreamMetrics
 from proxy.upstream.pool import Pool
@@ -26,12 +28,16 @@ class Generation:
     host: PluginHost
     candidates: Candidates
     endpoints: Mapping[str, Endpoint]
+    health: Mapping[str, ProviderHealth]
+    policies: Policies
 
-    def take_over(self, earlier: "Generation | None") -> None:
+    def take_over(self, earlier: "Generation | None", now_s: float) -> None:
         """Come into force: set the limits, and close the connections that this generation does not share."""
-        for endpoint in self.endpoints.values():
+        general = self.settings.breaker
+        for name, endpoint in self.endpoints.items():
             settings = endpoint.provider.settings
             endpoint.slots.resize(settings.max_concurrency, settings.queue_size, settings.queue_timeout)
+            self.health[name].resettle(settings, general, keys_of(endpoint.provider), now_s)
         if earlier is not None:
             kept = {id(endpoint.pool) for endpoint in self.endpoints.values()}
             for endpoint in earlier.endpoints.values():
@@ -50,14 +56,14 @@ class Ingredients:
     """What building a generation takes from outside the configuration.
 
     Args:
-        credential: the key held for a provider, None if there is none.
+        credentials: the keys held for a provider.
         proxy_for: the HTTP proxy on the way to a URL, given the provider's `proxy` setting; None for none.
         clock: monotonic seconds.
         slots: of each provider, for as long as a generation or a call holds them: one that comes back under its
             name finds the calls that still run.
     """
 
-    credential: Callable[[ProviderSettings], str | None]
+    credentials: Callable[[ProviderSettings], Sequence[str]]
     proxy_for: Callable[[str, str], str | None]
     metrics: Registry
     clock: Callable[[], float]
@@ -78,8 +84,7 @@ class _Builder:
         pool = self._pool(provider, earlier)
         if pool is earlier.pool and provider.is_same_as(earlier.provider):
             return earlier
-        before = earlier.provider.settings
-        is_same_place = (settings.type, settings.base_url) == (before.type, before.base_url)
+        is_same_place = _is_same_place(provider, earlier.provider)
         # calls that run now hold slots of the earlier endpoint: a limit that did not count them would leak
         return Endpoint(provider, pool, earlier.slots, earlier.stats if is_same_place else self._stats(name))
 
@@ -131,7 +136,38 @@ def build(
     Raises:
         ConfigError: a credential or CA file cannot be used.
     """
-    providers = make_providers(settings, ingredients.credential)
+    providers = make_providers(settings, ingredients.credentials)
     builder = _Builder(ingredients, earlier.endpoints if earlier is not None else {})
     endpoints = {name: builder.endpoint(provider) for name, provider in providers.items()}
-    return Generation(revision, settings, host, Candidates(settings, providers), endpoints)
+    health = {
+        name: _health(settings, endpoint, earlier.health.get(name) if earlier is not None else None, earlier)
+        for name, endpoint in endpoints.items()
+    }
+    candidates = Candidates(settings, providers, health)
+    return Generation(revision, settings, host, candidates, endpoints, health, Policies(settings))
+
+
+def keys_of(provider: Provider) -> Sequence[str]:
+    """List the keys held for a provider."""
+    return provider.credentials if isinstance(provider, RemoteProvider) else ()
+
+
+def _health(
+    settings: Settings, endpoint: Endpoint, known: ProviderHealth | None, earlier: Generation | None
+) -> ProviderHealth:
+    """Give what is known of a provider as long as it is the same place, else a clean sheet."""
+    provider = endpoint.provider
+    if (
+        known is not None
+        and earlier is not None
+        and _is_same_place(provider, earlier.endpoints[provider.name].provider)
+    ):
+        return known
+    health = ProviderHealth(provider.name, provider.settings.breaker or settings.breaker, keys_of(provider))
+    health.resettle(provider.settings, settings.breaker, keys_of(provider), 0.0)
+    return health
+
+
+def _is_same_place(provider: Provider, other: Provider) -> bool:
+    now, before = provider.settings, other.settings
+    return (now.type, now.base_url) == (before.type, before.base_url)

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from proxy.config.models import Settings
+from proxy.config.routing_models import PriceSettings
 from proxy.errors import TranslationUnsupported, UnknownModel
-from proxy.exchange import Candidate
+from proxy.exchange import Candidate, Price
 from proxy.providers.base import Provider
+from proxy.routing.health import LaneLoad, ProviderHealth
 
 MAX_KNOWN: Final = 1000
 MAX_MODEL_CHARS: Final = 512
@@ -27,14 +29,23 @@ def is_pattern(model: str) -> bool:
     return "*" in model or "?" in model
 
 
+def _price_list(prices: Mapping[str, PriceSettings]) -> list[tuple[re.Pattern[str], Price]]:
+    return [(compile_patterns((name,)), Price(one.input, one.output)) for name, one in prices.items()]
+
+
 class Candidates:
     """Answers which providers have a model, for one revision of the configuration; remembers what it was asked.
 
     Args:
         providers: the enabled ones, lower priority first.
+        health: by provider; what strategies see of a candidate's load comes from it.
     """
 
-    def __init__(self, settings: Settings, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self, settings: Settings, providers: Mapping[str, Provider], health: Mapping[str, ProviderHealth] | None = None
+    ) -> None:
+        self._health = health or {}
+        self._prices = {name: _price_list(provider.settings.prices) for name, provider in providers.items()}
         self._aliases = settings.models
         self._providers = providers
         is_echo_alone = all(provider.settings.type == "echo" for provider in providers.values())
@@ -71,7 +82,7 @@ class Candidates:
     def default(self, format_name: str) -> Sequence[Candidate]:
         """Find who could take the paths of a format that name no model, echo only while it is alone."""
         found = tuple(
-            Candidate(provider.name, None, provider.settings.priority)
+            self._candidate(provider, None, provider.settings.priority)
             for provider in self._providers.values()
             if provider.speaks(format_name) and (provider.settings.type != "echo" or self._is_echo_alone)
         )
@@ -118,7 +129,7 @@ class Candidates:
         if named := self._named(model):
             return named
         return [
-            Candidate(provider.name, model, provider.settings.priority, provider.settings.weight)
+            self._candidate(provider, model, provider.settings.priority)
             for provider, pattern in self._patterns
             if pattern.fullmatch(model)
         ]
@@ -128,7 +139,14 @@ class Candidates:
         provider = self._providers.get(name)
         if not slash or not model or provider is None:
             return []
-        return [Candidate(name, model, priority, provider.settings.weight)]
+        return [self._candidate(provider, model, priority)]
+
+    def _candidate(self, provider: Provider, model: str | None, priority: int) -> Candidate:
+        name = provider.name
+        health = self._health.get(name)
+        price = next((price for pattern, price in self._prices[name] if model and pattern.fullmatch(model)), None)
+        load = None if health is None else LaneLoad(health, model)
+        return Candidate(name, model, priority, provider.settings.weight, price, load)
 
     def _can_serve(self, candidate: Candidate, format_name: str, translates_to: frozenset[str]) -> bool:
         provider = self._providers[candidate.provider]

@@ -150,6 +150,14 @@ class KeyPool:
         asked = [key for key in self.keys if key.hard_until_s <= now_s and key not in tried]
         return min(asked, key=lambda key: key.free_s, default=None)
 
+    def has_usable(self, now_s: float, tried: Collection[Key] = ()) -> bool:
+        """Tell whether `choose` would find a key; takes none."""
+        return any(key.free_s <= now_s and key not in tried for key in self.keys)
+
+    def why(self, key: Key, now_s: float) -> str:
+        """Tell in words why a key is left alone."""
+        return str(_describe(key, now_s)["reason"])
+
     def soonest_s(self, now_s: float) -> float | None:
         """Return the seconds until `choose` finds a key, 0.0 if there is one now; None without keys."""
         if not self.keys:

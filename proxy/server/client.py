@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from proxy.errors import ProxyError, UpstreamError
 from proxy.exchange import Exchange, write_headers
+from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
 from proxy.server.answers import PROBLEM, problem_body
 from proxy.server.connection import ServerProtocol
@@ -183,11 +184,10 @@ class ClientSink:
             is_placeless = exchange.request.operation.name == NO_OPERATION and wire.name == "native"
             body = problem_body(error, exchange.id) if is_placeless else wire.error_body(error, exchange.id)
             headers = [PROBLEM_JSON if is_placeless else JSON, *wire.headers_for_error(error)]
-            if exchange.attempts:
-                headers.append((b"X-Attempts", b"%d" % len(exchange.attempts)))
-                if len(exchange.attempts) > 1:
-                    headers.append((b"x-should-retry", b"false"))
-            self.start(wire.error_status(error), write_headers(headers), len(body), exchange.request.method != "HEAD")
+            if len(exchange.attempts) > 1:
+                headers.append((b"x-should-retry", b"false"))
+            lines = write_headers(headers) + attempt_lines(exchange)
+            self.start(wire.error_status(error), lines, len(body), exchange.request.method != "HEAD")
             self.write(body)
             self.finish()
             return

@@ -167,6 +167,8 @@ class Endpoint:
         self.slots = slots
         self.stats = stats
         self.rules = RequestHeaders(own_names=OWN_NAMES)
+        self.told = b"X-Provider: %b\r\nX-Attempts: 1\r\n" % provider.name.encode("latin-1", "replace")
+        """Header lines for the client where the first attempt at it is the last."""
 
     def describe(self, now_s: float) -> JsonObject:
         """Show the provider as `/providers/status` does; rates and percentiles are of the last 5 to 10 minutes."""

@@ -69,6 +69,7 @@ class Passage:
         is_held: hold back until the observer has seen real output (streams) or the first body bytes are there.
         boundaries: ends of an event; a partial event is held back, so that an error event can follow a cut.
         filtering: plugins' filters for this stream.
+        on_start: called once, when the client's response begins.
     """
 
     headers: bytes
@@ -76,6 +77,7 @@ class Passage:
     is_held: bool = False
     boundaries: tuple[bytes, ...] = ANY_BOUNDARY
     filtering: Filtering | None = None
+    on_start: Callable[[], None] | None = None
 
 
 class Relay:
@@ -87,6 +89,8 @@ class Relay:
     Args:
         sink: the client's side.
         decide: told the head; None keeps the response from the client and collects up to 64 KiB of its body.
+        release: asked when a kept response turns out to be larger than that: how it goes to the client after all;
+            None cuts it there.
     """
 
     # What most responses never change is an attribute of the class, so that making a relay is cheap.
@@ -106,9 +110,15 @@ class Relay:
     error: UpstreamError | None = None
     refused_body = b""
 
-    def __init__(self, sink: Sink, decide: Callable[[ResponseHead], Passage | None]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        decide: Callable[[ResponseHead], Passage | None],
+        release: Callable[[ResponseHead], Passage | None] | None = None,
+    ) -> None:
         self._sink = sink
         self._decide = decide
+        self._release = release
         self._parts: list[bytes] = []
 
     @property
@@ -230,6 +240,11 @@ class Relay:
         self.refused_body += self._take()
         if len(self.refused_body) <= MAX_HELD_BYTES:
             return
+        if self._release is not None and self.head is not None and (passage := self._release(self.head)) is not None:
+            self._passage = passage
+            data, self.refused_body = self.refused_body, b""
+            self._pass(data, is_end=False)
+            return
         self.refused_body = self.refused_body[:MAX_HELD_BYTES]
         if not self.is_over:
             self.is_over = True
@@ -279,6 +294,8 @@ class Relay:
             raise RuntimeError("a response is passed on only after its head")
         length = None if self._filtering is not None else head.content_length
         self._sink.start(head.status, passage.headers, length, head.has_body)
+        if passage.on_start is not None:
+            passage.on_start()
 
     def _must_wait(self, data: bytes) -> bool:
         passage = self._passage
@@ -304,7 +321,9 @@ class Relay:
         if observer is not None:
             observer.finish()
             if observer.error is not None and not self._sink.is_started:
-                self.error = UpstreamRejected(f"the response began with an error: {observer.error}")
+                self.error = UpstreamRejected(
+                    f"the response began with an error: {observer.error}", vendor_text=observer.error
+                )
                 return
             if self._boundaries is not ANY_BOUNDARY and not observer.is_complete:
                 self._pass(data, is_end=False)

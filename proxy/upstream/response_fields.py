@@ -20,7 +20,8 @@ MAX_LENGTH_DIGITS: Final = 18
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
     REQUEST_ID,
-) = range(9)
+    LIMIT,
+) = range(10)
 
 MEANINGS: Final = {
     **dict.fromkeys(HOP_BY_HOP, DROPPED),
@@ -39,6 +40,8 @@ MEANINGS: Final = {
 }
 DROPPED_PREFIXES: Final = (b"proxy-", b"access-control-")
 """Which web pages may call is this proxy's decision."""
+LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
+"""What is left of the provider's rate limits."""
 
 
 class ResponseFields:
@@ -77,7 +80,11 @@ class ResponseFields:
         lower = name.lower()
         if not name or name.translate(None, TOKEN):
             raise ValueError("a name that is no token")
-        meaning = DROPPED if lower.startswith(DROPPED_PREFIXES) else MEANINGS.get(lower, PASSES)
+        meaning = MEANINGS.get(lower, PASSES)
+        if lower.startswith(DROPPED_PREFIXES):
+            meaning = DROPPED
+        elif lower.startswith(LIMIT_PREFIXES):
+            meaning = LIMIT
         if len(self._known) >= MAX_KNOWN_NAMES:  # somebody makes names up
             self._known.clear()
         self._known[name] = meaning
@@ -102,6 +109,9 @@ def _understand(meaning: int, line: bytes, value: bytes, head: ResponseHead) -> 
         head.is_chunked = True
     elif meaning == REQUEST_ID:
         head.request_id = value
+    elif meaning == LIMIT:
+        head.limit_lines = [*head.limit_lines, line]
+        head.lines.append(line)
     elif meaning == CONTENT_ENCODING:
         head.is_encoded = value.lower() != b"identity"
         head.lines.append(line)

@@ -1,5 +1,6 @@
 """A sink that turns a provider's reply into the client's format on its way."""
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.errors import ProxyError, UpstreamProtocol
@@ -29,11 +30,16 @@ class Translation(Protocol):
 
 
 class TranslatedSink:
-    """Stands between the relay and the client's sink."""
+    """Stands between the relay and the client's sink.
 
-    def __init__(self, sink: Sink, translation: Translation) -> None:
+    Args:
+        told: gives header lines of our own, each with its CRLF.
+    """
+
+    def __init__(self, sink: Sink, translation: Translation, told: Callable[[], bytes]) -> None:
         self._sink = sink
         self._translation = translation
+        self._told = told
         self._body = bytearray()
         self._status = 200
         self.is_started = False
@@ -77,4 +83,5 @@ class TranslatedSink:
         await self._sink.drain()
 
     def _start(self, length: int | None) -> None:
-        self._sink.start(self._status, b"Content-Type: %b\r\n" % self._translation.content_type, length, True)
+        headers = b"Content-Type: %b\r\n%b" % (self._translation.content_type, self._told())
+        self._sink.start(self._status, headers, length, True)

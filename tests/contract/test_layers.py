@@ -14,7 +14,7 @@ VOCABULARY = (
 """Each may import only those to its right; `proxy` is the package itself, with `hookimpl`."""
 
 EVERYTHING_BELOW = [
-    *("server", "pipeline", "attempt", "reload", "host", "upstream", "routing", "providers", "formats", "config"),
+    *("server", "pipeline", "journey", "reload", "host", "upstream", "routing", "providers", "formats", "config"),
     *("tasks", "logs", "vocabulary"),
 ]
 ALLOWED = {
@@ -24,7 +24,7 @@ ALLOWED = {
     "testing": ["app", *EVERYTHING_BELOW],
     "server": ["pipeline", "reload", "host", "formats", "config", "tasks", "logs", "vocabulary"],
     "pipeline": [
-        "attempt",
+        "journey",
         "reload",
         "host",
         "providers",
@@ -35,7 +35,7 @@ ALLOWED = {
         "tasks",
         "vocabulary",
     ],
-    "attempt": ["reload", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
+    "journey": ["reload", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
     "reload": ["pipeline", "host", "providers", "upstream", "routing", "formats", "config", "tasks", "vocabulary"],
     "host": ["providers.base", "config", "tasks", "vocabulary"],
     "upstream": ["providers.base", "config", "tasks", "vocabulary"],

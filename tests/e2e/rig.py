@@ -41,6 +41,7 @@ def relay_config(upstream: FakeProvider, spare: FakeProvider) -> dict[str, Any]:
         return upstream.provider(format, **{"models": [models], "apiKey": "", **settings})
 
     return {
+        "breaker": {"enabled": False},  # the tests that share it must not remember each other's failures
         "providers": {
             "openai": entry("openai", "gpt-*", apiKey=KEYS["openai"]),
             "anthropic": entry("anthropic", "claude-*", apiKey=KEYS["anthropic"]),

@@ -207,7 +207,9 @@ async def test_client_is_told_not_to_retry_once_every_provider_has_failed(
     response = await stream_of(relay, STREAMS["openai"], model="both-x")
 
     assert (response.status, response.header("x-should-retry")) == (502, "false")
-    assert b'"provider":"second"' in response.body
+    assert response.header("x-failed-attempts") == "first;kind=reset, second;kind=reset"
+    assert b"first/both-x: " in response.body
+    assert b"second/both-x: " in response.body
 
 
 async def test_client_that_started_reading_is_not_failed_over(

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 
-from proxy.config.credentials import credential
+from proxy.config.credentials import credentials
 from proxy.config.loader import document_of
 from proxy.reload.generation import Ingredients, build
 from proxy.reload.prepare import prepare
@@ -56,7 +56,7 @@ async def test_key_of_a_later_revision_is_sent_on_the_same_connection(
         old = pipeline.generation
         config = {"providers": {"vendor": upstream.provider(apiKey="sk-new")}}
         settings = prepare(document_of(config, os.environ, source="test"), {}).loaded.settings
-        ingredients = Ingredients(credential, lambda url, setting: None, proxy.app.metrics, lambda: 0.0)
+        ingredients = Ingredients(credentials, lambda url, setting: None, proxy.app.metrics, lambda: 0.0)
         pipeline.generation = build(2, settings, old.host, ingredients)
         await client.request("POST", CHAT, question())
     await old.close()

@@ -55,18 +55,20 @@ async def test_no_other_provider_is_asked_when_fallback_is_off(
     assert (reply.status, spare.requests_seen) == (503, 0)
 
 
-async def test_last_providers_own_error_is_relayed_and_tries_are_told(
+async def test_last_word_names_everybody_with_a_reason_and_tells_the_most(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
-    upstream.reply_status(503)
+    upstream.reply_status(500)
     spare.reply_raw(b"HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n")
     await proxy.start(providers={"first": upstream.provider(), "second": spare.provider(priority=1)})
 
     reply = await proxy.chat("Hello")
 
-    assert reply.status == 502
+    assert reply.status == 500
     assert (reply.header("x-attempts"), reply.header("x-should-retry")) == ("2", "false")
-    assert "tried first (upstream_rejected), second (upstream_protocol)" in reply.response.text
+    assert reply.header("x-failed-attempts") == "first;kind=server-error;status=500, second;kind=reset"
+    assert "first/fake-model: answered with status 500 (upstream_rejected); " in reply.response.text
+    assert "second/fake-model: response head with a length that is no number (upstream_protocol)" in reply.response.text
 
 
 async def test_refused_key_of_the_proxy_is_502_without_the_vendors_text(
@@ -314,7 +316,7 @@ async def test_vendors_ids_and_origins_do_not_pass_for_ours(proxy: ProxyHarness,
     assert reply.header("access-control-allow-origin") is None
 
 
-async def test_last_providers_relayed_error_asks_sdks_not_to_multiply_our_tries(
+async def test_last_word_after_retries_asks_sdks_not_to_multiply_them(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
     upstream.reply_status(503)
@@ -323,7 +325,7 @@ async def test_last_providers_relayed_error_asks_sdks_not_to_multiply_our_tries(
 
     reply = await proxy.chat("Hello")
 
-    assert (reply.status, reply.header("x-should-retry"), reply.header("x-attempts")) == (503, "false", "2")
+    assert (reply.status, reply.header("x-should-retry"), reply.header("x-attempts")) == (503, "false", "4")
 
 
 @pytest.mark.parametrize(

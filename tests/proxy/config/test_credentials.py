@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.credentials import credential, read_key_file
+from proxy.config.credentials import credentials, read_key_file
 from proxy.config.models import ProviderSettings
 from proxy.errors import ConfigError
 
@@ -19,19 +19,20 @@ def provider(**keys: object) -> ProviderSettings:
 def test_key_comes_from_the_document_or_the_file_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(CANARY + "\n")
 
-    assert credential(provider(apiKey="sk-x")) == "sk-x"
-    assert credential(provider(apiKeyFile=str(tmp_path / "key"))) == CANARY
-    assert credential(provider()) is None
-    assert credential(provider(apiKey="", apiKeyFile="")) is None
+    assert credentials(provider(apiKey="sk-x")) == ("sk-x",)
+    assert credentials(provider(apiKeyFile=str(tmp_path / "key"))) == (CANARY,)
+    assert credentials(provider(apiKeys=["sk-1", "", "sk-2"])) == ("sk-1", "sk-2")
+    assert credentials(provider()) == ()
+    assert credentials(provider(apiKey="", apiKeyFile="")) == ()
 
 
 def test_rotated_key_is_found_at_the_next_call(tmp_path: Path) -> None:
     settings = provider(apiKeyFile=str(tmp_path / "key"))
     (tmp_path / "key").write_text("first")
-    first = credential(settings)
+    first = credentials(settings)
     (tmp_path / "key").write_text("second\r\n")
 
-    assert (first, credential(settings)) == ("first", "second")
+    assert (first, credentials(settings)) == (("first",), ("second",))
 
 
 def test_link_as_container_platforms_mount_it_is_followed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def make(
     kind: str = "openai", url: str = "https://vendor.test/v1", key: str | None = "k", **more: object
 ) -> RemoteProvider:
     settings = ProviderSettings.model_validate({"type": kind, "baseUrl": url, **more})
-    return remote_provider("p", settings, key)
+    return remote_provider("p", settings, () if key is None else (key,))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def make(
     ],
 )
 def test_each_vendor_gets_its_key_where_it_wants_it(kind: str, header: tuple[bytes, bytes]) -> None:
-    assert list(make(kind).own_headers(None, ())) == [header]
+    assert list(make(kind).own_headers("k", None, ())) == [header]
 
 
 @pytest.mark.parametrize("kind", ["openai", "ollama", "http", "anthropic", "gemini"])
@@ -39,7 +39,9 @@ def test_clients_key_never_replaces_one_that_is_held(kind: str) -> None:
     provider = make(kind)
 
     assert provider.has_credential
-    assert b"theirs" not in b"".join(value for _, value in provider.own_headers("theirs", [(b"Authorization", b"x")]))
+    for credential in ("k", None):
+        own = provider.own_headers(credential, "theirs", [(b"Authorization", b"x")])
+        assert b"theirs" not in b"".join(value for _, value in own)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini"])
@@ -47,8 +49,8 @@ def test_provider_without_a_key_passes_the_clients_on(kind: str) -> None:
     provider = make(kind, key=None)
 
     assert not provider.has_credential
-    assert list(provider.own_headers(None, ())) == []
-    assert b"theirs" in dict(provider.own_headers("theirs", ())).popitem()[1]
+    assert list(provider.own_headers(None, None, ())) == []
+    assert b"theirs" in dict(provider.own_headers(None, "theirs", ())).popitem()[1]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_provider_without_a_key_passes_the_clients_on(kind: str) -> None:
 def test_anthropic_gets_the_clients_key_in_the_header_the_client_used(
     client_headers: list[tuple[bytes, bytes]], name: bytes
 ) -> None:
-    assert [key for key, _ in make("anthropic", key=None).own_headers("t", client_headers)] == [name]
+    assert [key for key, _ in make("anthropic", key=None).own_headers(None, "t", client_headers)] == [name]
 
 
 def test_configured_headers_are_added_with_either_key() -> None:
@@ -71,8 +73,8 @@ def test_configured_headers_are_added_with_either_key() -> None:
 
     held, passed = make(headers=extra), make(headers=extra, key=None)
 
-    for provider in (held, passed):
-        assert (b"OpenAI-Organization", b"org") in provider.own_headers("t", ())
+    for provider, credential in ((held, "k"), (passed, None)):
+        assert (b"OpenAI-Organization", b"org") in provider.own_headers(credential, "t", ())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_providers_are_made_in_the_order_of_priority_without_disabled_ones() -> 
         settings(
             late={**one, "priority": 9}, off={**one, "enabled": False}, echo={"type": "echo", "priority": 5}, early=one
         ),
-        lambda _: None,
+        lambda _: (),
     )
 
     assert list(made) == ["early", "echo", "late"]
@@ -140,7 +142,7 @@ def test_providers_are_made_in_the_order_of_priority_without_disabled_ones() -> 
 
 
 def test_key_is_asked_for_each_remote_provider_and_its_fault_ends_the_making() -> None:
-    def refuse(_: ProviderSettings) -> str:
+    def refuse(_: ProviderSettings) -> tuple[str, ...]:
         raise ConfigError("no such file")
 
     with pytest.raises(ConfigError):

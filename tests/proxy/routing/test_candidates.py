@@ -21,7 +21,7 @@ def provider(kind: str, *models: str, **more: object) -> dict[str, object]:
 
 def make(models: dict[str, list[str]] | None = None, **providers: dict[str, object]) -> Candidates:
     settings = Settings.model_validate({"providers": providers, "models": models or {}})
-    return Candidates(settings, make_providers(settings, lambda _: None))
+    return Candidates(settings, make_providers(settings, lambda _: ()))
 
 
 def names(candidates: Candidates, model: str, format_name: str = "openai") -> list[tuple[str, str | None]]:

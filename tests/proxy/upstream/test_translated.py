@@ -7,6 +7,7 @@ from proxy.upstream.translated import MAX_BODY_BYTES, TranslatedSink
 from tests.proxy.upstream.recording import RecordingSink
 
 HEADERS = b"Content-Type: theirs\r\nX-Theirs: 1\r\n"
+TOLD = b"X-Provider: a\r\n"
 
 
 class Shouting:
@@ -33,21 +34,21 @@ class Shouting:
 
 def test_stream_is_opened_translated_and_ended() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(True))
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
 
     sink.start(200, HEADERS, None, True)
     sink.write(b"one")
     sink.write(b"two")
     sink.finish()
 
-    assert (client.status, client.headers, client.length) == (200, b"Content-Type: text/loud\r\n", None)
+    assert (client.status, client.headers, client.length) == (200, b"Content-Type: text/loud\r\n" + TOLD, None)
     assert client.body == b"OPEN ONETWO END"
     assert client.is_finished
 
 
 def test_piece_that_means_nothing_in_the_other_format_is_not_written() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(True))
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
     sink.start(200, HEADERS, None, True)
 
     assert sink.write(b"skip")
@@ -56,7 +57,7 @@ def test_piece_that_means_nothing_in_the_other_format_is_not_written() -> None:
 
 def test_slow_client_is_felt_through_the_translation() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(True))
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
     sink.start(200, HEADERS, None, True)
 
     client.keeps_up = False
@@ -68,12 +69,12 @@ async def test_drain_waits_for_the_client() -> None:
     client = RecordingSink()
     client.catch_up()
 
-    await TranslatedSink(client, Shouting(True)).drain()
+    await TranslatedSink(client, Shouting(True), lambda: TOLD).drain()
 
 
 def test_whole_reply_starts_at_its_end_with_its_new_length() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(False))
+    sink = TranslatedSink(client, Shouting(False), lambda: TOLD)
 
     sink.start(200, HEADERS, 6, True)
     sink.write(b"one")
@@ -83,12 +84,12 @@ def test_whole_reply_starts_at_its_end_with_its_new_length() -> None:
 
     assert not was_started
     assert (client.length, client.body, client.is_finished) == (6, b"ONETWO", True)
-    assert client.headers == b"Content-Type: text/loud\r\n"
+    assert client.headers == b"Content-Type: text/loud\r\n" + TOLD
 
 
 def test_whole_reply_that_is_an_error_leaves_the_client_untouched() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(False))
+    sink = TranslatedSink(client, Shouting(False), lambda: TOLD)
     sink.start(200, HEADERS, 3, True)
     sink.write(b"bad")
 
@@ -99,7 +100,7 @@ def test_whole_reply_that_is_an_error_leaves_the_client_untouched() -> None:
 
 def test_error_within_a_stream_is_raised_to_the_relay() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(True))
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
     sink.start(200, HEADERS, None, True)
 
     with pytest.raises(UpstreamRejected):
@@ -109,7 +110,7 @@ def test_error_within_a_stream_is_raised_to_the_relay() -> None:
 
 def test_reply_too_large_to_translate_is_refused() -> None:
     client = RecordingSink()
-    sink = TranslatedSink(client, Shouting(False))
+    sink = TranslatedSink(client, Shouting(False), lambda: TOLD)
     sink.start(200, HEADERS, None, True)
     sink.write(b"x" * MAX_BODY_BYTES)
 
@@ -122,6 +123,6 @@ def test_failure_is_passed_on_to_the_client() -> None:
     client = RecordingSink()
     error = ProxyError("no")
 
-    TranslatedSink(client, Shouting(True)).fail(error)
+    TranslatedSink(client, Shouting(True), lambda: TOLD).fail(error)
 
     assert client.error is error

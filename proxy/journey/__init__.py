@@ -1,0 +1,1 @@
+"""One exchange's way from its candidates to an answer."""

@@ -1,0 +1,220 @@
+"""Makes attempts, and accounts for each: circuits, keys, latency, counts, and what is noted in the exchange."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import ProxyError, UpstreamError
+from proxy.exchange import Attempt, Exchange, Reply, Sink
+from proxy.formats.attempts import attempt_lines
+from proxy.journey.call import Call
+from proxy.journey.journey import Kit
+from proxy.journey.race import LostRace
+from proxy.providers.base import RemoteProvider
+from proxy.reload.generation import Generation
+from proxy.routing.failures import Verdict, judge
+from proxy.routing.health import ProviderHealth
+from proxy.routing.plan import Plan, Step
+from proxy.routing.quota import read_quota
+from proxy.upstream.endpoint import Endpoint
+
+SIGNS_OF_OVERLOAD: Final = frozenset({"rate-limit", "overloaded", "timeout"})
+"""Failures by which an adaptive limit learns that it is too high."""
+
+Deliver = Callable[[Generation, Exchange, Sink, Reply, bytes], Awaitable[None]]
+"""Sends an answer that was made in this process, with header lines of our own."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An attempt that is under way, for its accounts."""
+
+    attempt: Attempt
+    step: Step
+    health: ProviderHealth
+    probes: int
+    is_judged: bool = False
+    """Its success was told to the circuits already, because the client's response had begun."""
+
+
+class Attempts:
+    """Makes the attempts of one exchange.
+
+    Args:
+        deliver: for providers that answer in this process.
+    """
+
+    __slots__ = ("_deliver", "_exchange", "_generation", "_kit", "_wall_clock")
+
+    def __init__(
+        self,
+        kit: Kit,
+        generation: Generation,
+        exchange: Exchange,
+        deliver: Deliver,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._kit = kit
+        self._generation = generation
+        self._exchange = exchange
+        self._deliver = deliver
+        self._wall_clock = wall_clock
+
+    async def ask(self, plan: Plan, step: Step, sink: Sink, is_hedge: bool) -> None:
+        """Ask one candidate. Its provider's slot is held by the caller and is given back here.
+
+        Raises:
+            UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
+            ConnectionError: the client left.
+        """
+        target, key, exchange = step.target, step.key, self._exchange
+        candidate = target.candidate
+        endpoint = self._generation.endpoints[candidate.provider]
+        now_s = self._kit.clock()
+        attempt = Attempt(candidate.provider, candidate.model, now_s, is_hedge=is_hedge)
+        health = target.health
+        one = _Open(attempt, step, health, health.begin(target.lane, now_s))
+        health.in_flight += 1
+        plan.begin(target, key)
+        attempt.is_probe = one.probes > 0
+        if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
+            attempt.key = key.mask
+        exchange.attempts.append(attempt)
+        if not is_hedge:
+            exchange.provider, exchange.attempt = candidate.provider, attempt
+        failure: ProxyError | None = None
+        is_cancelled = True
+        call: Call | None = None
+        try:
+            if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
+                call = self._call(one, endpoint, remote, sink)
+                await call.run(pool, self._kit.tasks, self._generation.settings.server.write_timeout)
+            elif (local := endpoint.local) is not None:
+                await self._deliver(self._generation, exchange, sink, local.answer(exchange), attempt_lines(exchange))
+            else:
+                raise RuntimeError(f"{candidate.provider} is neither local nor remote")
+            is_cancelled = False
+        except LostRace:
+            raise
+        except UpstreamError as error:
+            failure, is_cancelled = error, False
+            error.provider = error.provider or candidate.provider
+            raise
+        finally:
+            endpoint.slots.release()
+            health.in_flight -= 1
+            self._account(one, endpoint, call, failure, is_cancelled=is_cancelled)
+
+    def _call(self, one: _Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink) -> Call:
+        exchange, key = self._exchange, one.step.key
+        client_key = exchange.caller
+        if client_key is not None and not self._may_see_client_key(remote):
+            client_key = None
+        needs_start = one.probes or one.attempt.is_hedge
+
+        def started() -> None:
+            exchange.provider, exchange.attempt = one.attempt.provider, one.attempt
+            if one.probes:
+                one.is_judged = True
+                now_s = self._kit.clock()
+                self._kit.news.changed(
+                    one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s)
+                )
+
+        return Call(
+            exchange,
+            sink,
+            one.step.target.candidate,
+            one.attempt,
+            endpoint,
+            remote,
+            self._generation.host.dispatch,
+            credential=None if key is None else key.text,
+            client_key=client_key,
+            clock=self._kit.clock,
+            on_start=started if needs_start else None,
+        )
+
+    def _may_see_client_key(self, provider: RemoteProvider) -> bool:
+        """Tell whether the client's own key is for this provider: nobody at another origin could answer.
+
+        A key that could be meant for either of two origins goes to neither; `provider/model` and `/proxy/…` say which.
+        """
+        if provider.has_credential:
+            return False
+        for candidate in self._exchange.rivals:
+            other = self._generation.endpoints[candidate.provider].remote
+            if other is not None and other.origin != provider.origin:
+                return False
+        return True
+
+    # -- accounts ----------------------------------------------------------------------------------------------------
+
+    def _account(
+        self, one: _Open, endpoint: Endpoint, call: Call | None, failure: ProxyError | None, *, is_cancelled: bool
+    ) -> None:
+        attempt, health, lane = one.attempt, one.health, one.step.target.lane
+        now_s = self._kit.clock()
+        duration_s = attempt.duration_s = now_s - attempt.started_s
+        if attempt.is_hedge:
+            won = self._exchange.attempt is attempt
+            self._kit.news.hedged(attempt.provider, "won" if won else "failed" if failure is not None else "lost")
+        if is_cancelled:
+            endpoint.stats.record_cancelled(attempt)
+            if not one.is_judged:
+                health.cancel(lane, attempt.started_s, one.probes, now_s)
+            return
+        verdict = None if failure is None else judge(failure)
+        if failure is not None and verdict is not None and verdict.kind is not None:
+            self._blame(one, verdict, failure, now_s)
+        else:
+            if not one.is_judged:
+                changes = health.succeed(lane, attempt.started_s, one.probes, now_s)
+                if changes:
+                    self._kit.news.changed(changes)
+            if failure is None:
+                first_byte_s = duration_s if attempt.first_byte_s is None else attempt.first_byte_s
+                lane.observe(first_byte_s, duration_s, now_s, is_streaming=self._exchange.request.is_streaming)
+            failure = None
+            self._praise_key(one, call, now_s)
+        endpoint.stats.record(attempt, duration_s, now_s, failure)
+        if health.adaptive is not None:
+            self._adapt(one, endpoint, verdict, now_s)
+
+    def _blame(self, one: _Open, verdict: Verdict, failure: ProxyError, now_s: float) -> None:
+        attempt, health, lane, key = one.attempt, one.health, one.step.target.lane, one.step.key
+        attempt.error, attempt.message, attempt.kind = failure.code, failure.message, verdict.kind
+        attempt.may_have_executed = verdict.may_have_executed
+        probes = 0 if one.is_judged else one.probes
+        changes = health.fail(lane, attempt.started_s, probes, now_s, verdict, failure.code)
+        if changes:
+            self._kit.news.changed(changes)
+        if key is None or lane.keys is None:
+            return
+        if verdict.kind == "auth" or verdict.is_out_of_money:
+            lane.keys.refused(key, now_s)
+        elif verdict.kind == "rate-limit":
+            lane.keys.limited(key, now_s, verdict.retry_after_s)
+
+    def _praise_key(self, one: _Open, call: Call | None, now_s: float) -> None:
+        key, keys = one.step.key, one.step.target.lane.keys
+        if key is None or keys is None or call is None:
+            return
+        head = call.head
+        quota = None
+        if head is not None and head.limit_lines and now_s >= key.quota_due_s:
+            quota = read_quota(head.limit_lines, self._wall_clock())
+        keys.used(key, now_s, one.attempt.started_s, quota)
+
+    def _adapt(self, one: _Open, endpoint: Endpoint, verdict: Verdict | None, now_s: float) -> None:
+        adaptive, attempt = one.health.adaptive, one.attempt
+        if adaptive is None:
+            return
+        is_streaming = self._exchange.request.is_streaming
+        latency_s = attempt.first_byte_s if is_streaming and attempt.first_byte_s is not None else attempt.duration_s
+        is_refused = verdict is not None and verdict.kind in SIGNS_OF_OVERLOAD
+        in_flight = one.health.in_flight + 1
+        limit = adaptive.observe(latency_s or 0.0, in_flight, is_refused=is_refused, now_s=now_s)
+        if limit != endpoint.slots.limit:
+            settings = endpoint.provider.settings
+            endpoint.slots.resize(limit, settings.queue_size, settings.queue_timeout)

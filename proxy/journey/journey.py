@@ -1,0 +1,304 @@
+"""One exchange's way to an answer: asks its candidates by plan, one after the other or two at once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from proxy.errors import Overloaded, ProviderBusy, ProxyError, TranslationUnsupported, UnknownModel, UpstreamError
+from proxy.exchange import Candidate, Exchange, Sink
+from proxy.formats.attempts import attempt_lines
+from proxy.formats.registry import translates_to
+from proxy.journey.kept import KeptReply
+from proxy.journey.last_word import Failed, last_word
+from proxy.journey.news import News
+from proxy.journey.race import Contender, LostRace, Race
+from proxy.reload.generation import Generation
+from proxy.routing.budget import RetryBudget
+from proxy.routing.failures import judge
+from proxy.routing.plan import Plan, Step
+from proxy.tasks import Tasks
+from proxy.upstream.slots import Priority, Slots
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PRIORITIES: Final[dict[bytes, Priority]] = {b"high": "high", b"low": "low"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What all journeys of the process share.
+
+    Args:
+        slots: of the whole process.
+        retries, hedges: budgets of the whole process.
+        random: for backoff and shares.
+        clock: monotonic seconds.
+    """
+
+    slots: Slots
+    retries: RetryBudget
+    hedges: RetryBudget
+    news: News
+    tasks: Tasks
+    random: Random
+    clock: Callable[[], float]
+
+
+Ask = Callable[[Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
+"""Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
+
+Running = dict["asyncio.Task[ProxyError | ConnectionError | None]", tuple[Step, Contender]]
+
+Unanswered = tuple[Step, ProxyError]
+"""Who failed, and how."""
+
+
+class Journey:
+    """Sees one exchange through to an answer, or to the last word about why there is none.
+
+    Args:
+        candidates: in the order in which they are to be asked.
+        ask: makes one attempt.
+    """
+
+    __slots__ = ("_ask", "_exchange", "_failures", "_generation", "_kit", "_plan", "_sink")
+
+    def __init__(
+        self,
+        kit: Kit,
+        generation: Generation,
+        exchange: Exchange,
+        sink: Sink,
+        candidates: Sequence[Candidate],
+        ask: Ask,
+    ) -> None:
+        self._kit = kit
+        self._generation = generation
+        self._exchange = exchange
+        self._sink = sink
+        self._ask = ask
+        self._failures: list[Failed] = []
+        policy = generation.policies.of(exchange.request.model)
+        self._plan = Plan(
+            candidates,
+            generation.health,
+            policy,
+            kit.retries,
+            kit.random,
+            exchange.received_s,
+            fallbacks=self._fallbacks(policy.fallbacks) if policy.fallbacks and policy.is_failover_on else None,
+            is_upload=exchange.request.upload is not None,
+        )
+
+    async def run(self) -> None:
+        """Ask until somebody answers.
+
+        Raises:
+            ProxyError: nobody did; or the response broke off (`sink.is_started`).
+            ConnectionError: the client left.
+        """
+        plan, kit = self._plan, self._kit
+        step = plan.first(kit.clock())
+        if step is not None and plan.is_panic:
+            kit.news.panicked(self._exchange, step)
+        while step is not None:
+            failed = await self._try(step)
+            if failed is None:
+                return
+            step = self._after(*failed)
+            if step is not None and step.wait_s:
+                await asyncio.sleep(step.wait_s)
+        self._give_up()
+
+    async def _try(self, step: Step) -> Unanswered | None:
+        """Ask one, or when it is late two; give the last who failed, None once the client has its answer.
+
+        Raises:
+            ProxyError: the response broke off, or this proxy itself is overloaded.
+        """
+        try:
+            step = await self._with_slot(step)
+            if self._generation.settings.hedging.enabled and (late_s := self._late_after_s(step)) is not None:
+                return await self._hedge(step, late_s)
+            await self._ask(self._plan, step, self._sink, False)
+        except (UpstreamError, ProviderBusy) as error:
+            if self._sink.is_started:
+                raise
+            return step, error
+        return None
+
+    # -- one after the other -----------------------------------------------------------------------------------------
+
+    def _after(self, step: Step, error: ProxyError) -> Step | None:
+        """Take note of a failure and choose whom to ask now; None if the request ends with it."""
+        plan, now_s = self._plan, self._kit.clock()
+        verdict = judge(error)
+        self._failures.append(Failed(step.target, verdict, error))
+        plan.note(step.target, verdict, now_s, is_idempotent=self._is_idempotent())
+        then = plan.after(step.target, verdict, now_s)
+        if then is not None:
+            self._kit.news.failed_over(self._exchange, step, verdict, error, then)
+        return then
+
+    def _is_idempotent(self) -> bool:
+        request = self._exchange.request
+        return request.method in SAFE_METHODS or request.header(b"idempotency-key") is not None
+
+    def _give_up(self) -> None:
+        exchange, sink = self._exchange, self._sink
+        error = last_word(self._plan, self._failures, self._kit.clock())
+        if not isinstance(error, KeptReply):
+            raise error
+        error.deliver(sink, attempt_lines(exchange), is_final=len(exchange.attempts) > 1)
+
+    def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:
+        exchange, generation = self._exchange, self._generation
+        format_name = exchange.request.operation.format
+        for name in names:
+            try:
+                found = generation.candidates.find(name, format_name, translates_to(format_name))
+            except (UnknownModel, TranslationUnsupported):
+                continue
+            exchange.rivals = (*exchange.rivals, *found)
+            yield generation.host.dispatch.select(exchange, found)
+
+    # -- limits ------------------------------------------------------------------------------------------------------
+
+    async def _with_slot(self, step: Step) -> Step:
+        """Take a slot of the provider, or of another one that has room, before waiting for the first.
+
+        Raises:
+            ProviderBusy: its queue is full, or the wait in it was too long.
+            Overloaded: the process's queue, where the request waited for the provider meanwhile.
+        """
+        endpoints, slots = self._generation.endpoints, self._slots_of(step)
+        if slots.try_take():
+            return step
+        busy = [step.target]
+        while (other := self._plan.beside(busy, self._kit.clock())) is not None:
+            if endpoints[other.target.candidate.provider].slots.try_take():
+                return other
+            busy.append(other.target)
+        await self._wait_for(slots)
+        return step
+
+    def _slots_of(self, step: Step) -> Slots:
+        return self._generation.endpoints[step.target.candidate.provider].slots
+
+    async def _wait_for(self, slots: Slots) -> None:
+        """Wait in a provider's line without holding one of the process's slots: a stuck provider blocks nobody else."""
+        exchange, process = self._exchange, self._kit.slots
+        caller, priority = exchange.caller or exchange.peer, priority_of(exchange, self._generation)
+        exchange.has_slot = False
+        process.release()
+        busy: Overloaded | None = None
+        try:
+            await slots.take(caller, priority)
+        except Overloaded as error:
+            busy = error
+        try:
+            if not process.try_take():
+                await process.take(caller, "high")
+        except BaseException:
+            if busy is None:
+                slots.release()
+            raise
+        exchange.has_slot = True
+        if busy is not None:
+            raise ProviderBusy(busy.message, retry_after_s=busy.retry_after_s) from busy
+
+    # -- two at once -------------------------------------------------------------------------------------------------
+
+    def _late_after_s(self, step: Step) -> float | None:
+        """Tell after how long a second attempt is due; None if there is to be none."""
+        hedging = self._generation.settings.hedging
+        if len(self._plan.targets) < 2 or self._exchange.request.upload is not None:
+            return None
+        share = hedging.percentile / 100
+        late_s = step.target.lane.first_bytes.quantile(share, self._kit.clock(), least=hedging.min_requests)
+        return None if late_s is None else max(late_s, hedging.min_delay)
+
+    async def _hedge(self, step: Step, late_s: float) -> Unanswered | None:
+        """Ask one, and when it is late another one beside it; who begins to answer first has the client."""
+        running: Running = {}
+
+        def drop_others(winner: Contender) -> None:
+            for task, (_, contender) in running.items():
+                if contender is not winner:
+                    task.cancel()
+
+        def begin(one: Step, is_hedge: bool) -> None:
+            contender = race.contender()
+            task = self._kit.tasks.spawn(self._contend(one, contender, is_hedge), name="hedged attempt")
+            running[task] = one, contender
+
+        race = Race(self._sink, drop_others)
+        begin(step, False)
+        try:
+            await asyncio.wait(running, timeout=late_s)
+            if (second := self._second(running, race)) is not None:
+                begin(second, True)
+            return await self._follow(running, race)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            for one, contender in running.values():
+                if not contender.has_begun:  # cancelled before its first step: nobody else gives its slot back
+                    self._slots_of(one).release()
+
+    def _second(self, running: Running, race: Race) -> Step | None:
+        """Choose who is asked beside the one that is late; its slot is taken."""
+        (first,) = running
+        attempt = self._exchange.attempts[-1] if self._exchange.attempts else None
+        if first.done() or race.winner is not None or attempt is None or attempt.first_byte_s is not None:
+            return None
+        second = self._plan.other(self._kit.clock())
+        if second is None or not self._kit.hedges.withdraw():
+            return None
+        return second if self._slots_of(second).try_take() else None
+
+    async def _follow(self, running: Running, race: Race) -> Unanswered | None:
+        """Wait for the first answer; give the last who failed if there is none. Raises as `_try`."""
+        pending = set(running)
+        last: Unanswered | None = None
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.cancelled():
+                    continue
+                (step, contender), error = running[task], task.result()
+                if error is None:
+                    return None
+                if race.winner is contender or not isinstance(error, UpstreamError):
+                    raise error
+                if not isinstance(error, LostRace):
+                    if last is not None:
+                        self._note_loser(*last)
+                    last = step, error
+        return last
+
+    def _note_loser(self, step: Step, error: ProxyError) -> None:
+        verdict = judge(error)
+        self._failures.append(Failed(step.target, verdict, error))
+        self._plan.note(step.target, verdict, self._kit.clock(), is_idempotent=self._is_idempotent())
+
+    async def _contend(self, step: Step, contender: Contender, is_hedge: bool) -> ProxyError | ConnectionError | None:
+        """Make one attempt; return what went wrong rather than raise it, because nobody may be there to hear."""
+        contender.has_begun = True
+        try:
+            await self._ask(self._plan, step, contender, is_hedge)
+        except (ProxyError, ConnectionError) as error:
+            return error
+        return None
+
+
+def priority_of(exchange: Exchange, generation: Generation) -> Priority:
+    """Tell which class of the queues a request is in."""
+    name = generation.settings.priority_header
+    if name == "none":
+        return "normal"
+    value = exchange.request.header(name.lower().encode("latin-1", "replace"))
+    return PRIORITIES.get(value.strip().lower(), "normal") if value is not None else "normal"

@@ -1,0 +1,91 @@
+"""The one error a client gets when nobody could answer: every candidate with its reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import FailureKind, NobodyAnswered, ProxyError
+from proxy.journey.kept import KeptReply
+from proxy.routing.failures import Verdict
+from proxy.routing.plan import Plan, Target
+
+TELLING: Final[tuple[FailureKind, ...]] = (
+    *("context-length", "content-refused", "not-found", "rate-limit", "server-error", "overloaded"),
+    *("timeout", "auth", "reset", "tls", "connect", "busy"),
+)
+"""Kinds of failures, the one that says most to a client first."""
+
+OF_THE_REQUEST: Final = TELLING[:3]
+"""What a vendor says about the request itself goes to the client as it is."""
+
+MOST_NAMED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One failed attempt, or one that never began because the provider's own limit was reached."""
+
+    target: Target
+    verdict: Verdict
+    error: ProxyError
+
+
+def last_word(plan: Plan, failures: Sequence[Failed], now_s: float) -> ProxyError:
+    """Choose what the client is told.
+
+    Returns:
+        The only one's error as it is; the vendor's own reply (KeptReply) where it says most; else one error that
+        lists everybody, with the status of the most telling failure.
+    """
+    if failures and (len(plan.targets) == 1 or failures[-1].verdict.kind is None):
+        return _with_attempts(failures[-1].error, plan)
+    telling = min(failures, key=lambda failed: _rank(failed.verdict.kind), default=None)
+    if telling is not None and telling.verdict.kind in OF_THE_REQUEST and isinstance(telling.error, KeptReply):
+        return telling.error
+    retry_after_s = _soonest_s(plan, failures, now_s)
+    message = _message(plan, failures, now_s)
+    if telling is not None:
+        error, provider = telling.error, telling.target.candidate.provider
+        return NobodyAnswered(
+            message, status=error.status, code=error.code, retry_after_s=retry_after_s, provider=provider
+        )
+    causes = {absence.cause for _, absence in plan.absent(now_s)}
+    if "rate-limit" in causes:
+        return NobodyAnswered(message, status=429, code="upstream_rejected", retry_after_s=retry_after_s)
+    return NobodyAnswered(message, retry_after_s=retry_after_s)
+
+
+def _rank(kind: FailureKind | None) -> int:
+    return len(TELLING) if kind is None else TELLING.index(kind)
+
+
+def _with_attempts(error: ProxyError, plan: Plan) -> ProxyError:
+    if plan.attempts > 1 and not isinstance(error, KeptReply):
+        error.message = f"{error.message}; after {plan.attempts} attempts"
+    return error
+
+
+def _message(plan: Plan, failures: Sequence[Failed], now_s: float) -> str:
+    parts = [f"{failed.target.name}: {_bare(failed)}" for failed in failures]
+    for target, absence in plan.absent(now_s):
+        when = "" if absence.until_s is None else f", for {max(absence.until_s - now_s, 0):.1f} s more"
+        parts.append(f"{target.name}: not asked, {absence.reason}{when}")
+    more = f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else ""
+    why = f" ({plan.ended_by})" if plan.ended_by else ""
+    return f"nobody could answer{why}: {'; '.join(parts[:MOST_NAMED])}{more}"
+
+
+def _bare(failed: Failed) -> str:
+    """Give the error's words without the provider's name, which stands before them already."""
+    provider = failed.target.candidate.provider
+    words = failed.error.message.removeprefix(f"{provider}: ").removeprefix(f"{provider} ")
+    return f"{words} ({failed.error.code})"
+
+
+def _soonest_s(plan: Plan, failures: Sequence[Failed], now_s: float) -> float | None:
+    """Find when the first of them may answer again, as far as that is known."""
+    ends = [absence.until_s for target in plan.targets if (absence := target.absence_now(now_s)) is not None]
+    waits = [until_s - now_s for until_s in ends if until_s is not None]
+    waits += [failed.verdict.retry_after_s for failed in failures if failed.verdict.retry_after_s is not None]
+    waits += [failed.error.retry_after_s for failed in failures if failed.error.retry_after_s is not None]
+    return max(min(waits), 0.0) if waits else None

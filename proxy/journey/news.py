@@ -1,0 +1,100 @@
+"""What people are told of routing: an event for each failover, circuit that changes and panic, and counts of all."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from proxy.errors import ProxyError
+from proxy.events import Events
+from proxy.exchange import Exchange
+from proxy.metrics import Registry
+from proxy.routing.failures import Verdict
+from proxy.routing.health import Change
+from proxy.routing.plan import Step
+
+SAME_NEWS_EVERY_S: Final = 10.0
+
+MOST_SUBJECTS: Final = 1000
+
+STATES: Final = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+class News:
+    """Tells events and counts metrics.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, events: Events, metrics: Registry, clock: Callable[[], float]) -> None:
+        self._events = events
+        self._clock = clock
+        self._told_s: dict[str, float] = {}
+        self._failovers = metrics.counter(
+            "failovers_total",
+            "Attempts after which somebody was asked again, by kind of failure.",
+            ("provider", "kind"),
+        )
+        self._doubles = metrics.counter(
+            "possible_double_executions_total",
+            "Attempts that may have been executed and were made good elsewhere: both may be billed.",
+            ("provider",),
+        )
+        self._hedges = metrics.counter(
+            "hedges_total", "Second attempts beside one that was late, by whether they won.", ("provider", "outcome")
+        )
+        self._panics = metrics.counter(
+            "panics_total", "Requests for which everybody was left out, by model.", ("model",)
+        )
+        self._circuits = metrics.gauge(
+            "circuit_state", "0 closed, 0.5 half open, 1 open; providers and their models.", ("name",)
+        )
+
+    def failed_over(self, exchange: Exchange, step: Step, verdict: Verdict, error: ProxyError, then: Step) -> None:
+        """Somebody failed, and the request goes on."""
+        provider = step.target.candidate.provider
+        self._failovers.inc(provider, verdict.kind or "")
+        is_same = then.target is step.target
+        if verdict.may_have_executed and not is_same:
+            self._doubles.inc(provider)
+        again = "with another key" if then.key is not step.key else f"again in {then.wait_s:.2g} s"
+        goes_on = f"asking it {again}" if is_same else f"trying {then.target.name}"
+        bill = "; both may bill it" if verdict.may_have_executed else ""
+        self._events.emit(
+            "WARN",
+            "retry" if is_same else "failover",
+            f"{step.target.name} failed ({error.code}), {goes_on}{bill}",
+            request_id=exchange.id,
+            provider=provider,
+        )
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """A circuit opened, closed, or lets a probe through."""
+        for change in changes:
+            self._circuits.set(STATES[change.state], change.what)
+            if change.state == "open":
+                self._events.emit("WARN", "circuit_open", f"{change.what} is left alone: {change.reason}")
+            elif change.state == "closed":
+                self._events.emit("INFO", "circuit_closed", f"{change.what} answers again")
+
+    def panicked(self, exchange: Exchange, step: Step) -> None:
+        """Everybody is left out, and one is asked all the same; said at most every ten seconds for a model."""
+        model = exchange.request.model or ""
+        self._panics.inc(model)
+        now_s = self._clock()
+        if now_s - self._told_s.get(model, -SAME_NEWS_EVERY_S) < SAME_NEWS_EVERY_S:
+            return
+        if len(self._told_s) >= MOST_SUBJECTS:
+            self._told_s.clear()
+        self._told_s[model] = now_s
+        absence = step.target.absence
+        why = "" if absence is None else f" ({absence.reason})"
+        self._events.emit(
+            "WARN",
+            "routing_panic",
+            f"everybody who has {model or 'this'} is left out; {step.target.name} is asked all the same{why}",
+            request_id=exchange.id,
+        )
+
+    def hedged(self, provider: str, outcome: str) -> None:
+        """A second attempt ended: won, lost or failed."""
+        self._hedges.inc(provider, outcome)

@@ -1,0 +1,81 @@
+"""Several attempts for one client: the first that has something to say gets it, the others are dropped."""
+
+from collections.abc import Callable
+
+from proxy.errors import ProxyError, UpstreamError
+from proxy.exchange import Sink
+
+
+class LostRace(UpstreamError):
+    """Another attempt was faster; says nothing about the provider."""
+
+    code = "lost_race"
+
+
+class Race:
+    """Decides who of several contenders has the client.
+
+    Args:
+        sink: the client's side.
+        on_won: called with the winner when it is known, from inside a socket's callback.
+    """
+
+    def __init__(self, sink: Sink, on_won: Callable[["Contender"], None]) -> None:
+        self.sink = sink
+        self.winner: Contender | None = None
+        self._on_won = on_won
+
+    def contender(self) -> "Contender":
+        """Make the sink of one attempt."""
+        return Contender(self)
+
+    def enter(self, contender: "Contender") -> None:
+        """Take the client for one contender. Raises LostRace if another has it."""
+        if self.winner is None:
+            self.winner = contender
+            self._on_won(contender)
+        elif self.winner is not contender:
+            raise LostRace("another attempt was faster")
+
+
+class Contender:
+    """A sink that passes everything on once its attempt has won."""
+
+    def __init__(self, race: Race) -> None:
+        self._race = race
+        self.has_begun = False
+        """Its attempt has taken its first step."""
+
+    @property
+    def is_started(self) -> bool:
+        """Whether this one's response has begun."""
+        return self._race.winner is self and self._race.sink.is_started
+
+    @is_started.setter
+    def is_started(self, value: bool) -> None:
+        raise AttributeError("only a response that begins sets this")
+
+    def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
+        """Begin, if nobody was faster. Raises LostRace."""
+        self._race.enter(self)
+        self._race.sink.start(status, headers, length, has_body)
+
+    def write(self, data: bytes) -> bool:
+        """Send body bytes."""
+        return self._race.sink.write(data)
+
+    def finish(self) -> None:
+        """End the response."""
+        self._race.sink.finish()
+
+    def fail(self, error: ProxyError) -> None:
+        """Tell the client of an error."""
+        self._race.sink.fail(error)
+
+    def abort(self) -> None:
+        """Drop the client's connection."""
+        self._race.sink.abort()
+
+    async def drain(self) -> None:
+        """Wait for the client."""
+        await self._race.sink.drain()

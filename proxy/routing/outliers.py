@@ -1,0 +1,37 @@
+"""Who is much slower than its rivals: left out for a while, never the last one."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from proxy.config.routing_models import BreakerSettings
+from proxy.routing.lane import Lane
+
+LOOK_EVERY_S: Final = 1.0
+LEAST_EXCESS_S: Final = 1.0
+"""Slower by less than this is no reason, whatever the factor."""
+
+
+def judge_lanes(lanes: Sequence[Lane], settings: BreakerSettings, now_s: float) -> None:
+    """Compare the usual time to first byte of rivals, at most once a second, and leave out who is far behind.
+
+    Args:
+        lanes: of all candidates of one request; of those at most one is left out at a time, and never all.
+    """
+    if len(lanes) < 2 or not settings.enabled or now_s < lanes[0].judged_at_s + LOOK_EVERY_S:
+        return
+    lanes[0].judged_at_s = now_s
+    if any(lane.slow_until_s > now_s for lane in lanes):
+        return
+    usual = [(lane.first_bytes.quantile(0.5, now_s, least=settings.min_requests), lane) for lane in lanes]
+    seen = [(value_s, lane) for value_s, lane in usual if value_s is not None]
+    for value_s, lane in seen:
+        others = [other_s for other_s, other in seen if other is not lane]
+        if not others:
+            return
+        theirs_s = median(others)
+        if value_s > theirs_s * settings.latency_factor and value_s - theirs_s >= LEAST_EXCESS_S:
+            lane.slow_until_s = now_s + settings.window
+            lane.slow_reason = f"usual time to first byte {value_s:.1f} s, {theirs_s:.1f} s elsewhere"
+            lane.forget_times()
+            return

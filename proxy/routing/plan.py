@@ -1,0 +1,273 @@
+"""Who is asked next, and whether anybody is: one request's way through its candidates; pure, the time is passed in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from proxy.errors import FailureKind
+from proxy.exchange import Candidate
+from proxy.routing.budget import RetryBudget, backoff_s
+from proxy.routing.failures import Verdict
+from proxy.routing.health import Absence, ProviderHealth
+from proxy.routing.keys import Key
+from proxy.routing.lane import Lane
+from proxy.routing.outliers import judge_lanes
+from proxy.routing.policy import Policy
+
+NOTHING_SENT: Final[frozenset[FailureKind]] = frozenset({"connect", "tls", "busy"})
+"""Failures after which even a body that is streamed can still go to somebody else."""
+
+
+class Target:
+    """One candidate of one request, with what became of it so far."""
+
+    __slots__ = ("absence", "candidate", "failures", "health", "is_asked", "is_repeatable", "lane", "ready_s", "tried")
+
+    def __init__(self, candidate: Candidate, health: ProviderHealth) -> None:
+        self.candidate = candidate
+        self.health = health
+        self.lane: Lane = health.lane(candidate.model)
+        self.absence: Absence | None = None
+        self.tried: list[Key] = []
+        self.is_asked = False
+        self.is_repeatable = False
+        """The last failure allows to ask it again, from `ready_s` on."""
+        self.ready_s = 0.0
+        self.failures = 0
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, for people."""
+        model = self.candidate.model
+        return self.candidate.provider if model is None else f"{self.candidate.provider}/{model}"
+
+    def absence_now(self, now_s: float) -> Absence | None:
+        """Tell why it is left out now; None if it is not."""
+        return self.health.absence(self.lane, now_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Whom to ask, with which key (None: the provider has no key of ours), after how long a wait."""
+
+    target: Target
+    key: Key | None
+    wait_s: float = 0.0
+
+
+class Plan:
+    """One request's way through its candidates.
+
+    Args:
+        candidates: in the order in which they are to be asked.
+        fallbacks: gives further candidates, a model at a time, once those are used up; consumed lazily.
+        budget: of the whole process.
+        received_s: when the request came.
+        is_upload: its body can be read only once.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_fallbacks",
+        "_health",
+        "_is_upload",
+        "_longest_models",
+        "_policy",
+        "_random",
+        "_received_s",
+        "attempts",
+        "ended_by",
+        "is_panic",
+        "targets",
+    )
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        health: Mapping[str, ProviderHealth],
+        policy: Policy,
+        budget: RetryBudget,
+        random: Random,
+        received_s: float,
+        *,
+        fallbacks: Iterator[Sequence[Candidate]] | None = None,
+        is_upload: bool = False,
+    ) -> None:
+        self.targets = [Target(candidate, health[candidate.provider]) for candidate in candidates]
+        self.attempts = 0
+        self.is_panic = False
+        """Everybody is left out, and the best of them is asked all the same."""
+        self.ended_by = ""
+        """Why nobody else was asked, in words."""
+        self._health = health
+        self._policy = policy
+        self._budget = budget
+        self._random = random
+        self._received_s = received_s
+        self._fallbacks = fallbacks
+        self._is_upload = is_upload
+        self._longest_models: set[str | None] = set()
+
+    # -- choosing ------------------------------------------------------------------------------------------------
+
+    def first(self, now_s: float) -> Step | None:
+        """Choose whom to ask first; None if nobody may be asked now."""
+        if len(self.targets) > 1:
+            lanes = [target.lane for target in self.targets]
+            judge_lanes(lanes, self.targets[0].lane.breaker.settings, now_s)
+        return self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
+
+    def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
+        """Choose whom to ask after a failure that was noted; None if the request ends with it."""
+        if (reason := self._end(verdict, now_s)) is not None:
+            self.ended_by = reason
+            return None
+        step = self._next(target, verdict, now_s)
+        if step is None:
+            self.ended_by = "nobody else is left"
+        elif not self._budget.withdraw():
+            self.ended_by = "the retry budget of the process is used up"
+            return None
+        return step
+
+    def other(self, now_s: float) -> Step | None:
+        """Choose who may be asked beside the one that is late, without a wait and only if it is well."""
+        if self._policy.is_failover_on and self.attempts < self._policy.attempts:
+            return self._step(self._fresh(now_s, may_fall_back=False), now_s)
+        return None
+
+    def beside(self, busy: Sequence[Target], now_s: float) -> Step | None:
+        """Choose somebody else than those whose own limit is reached, and who was not asked yet; None: wait."""
+        if "busy" not in self._policy.kinds or not self._policy.is_failover_on:
+            return None
+        before = [target.is_asked for target in busy]
+        for target in busy:
+            target.is_asked = True
+        found = self._fresh(now_s, may_fall_back=False)
+        for target, was_asked in zip(busy, before, strict=True):
+            target.is_asked = was_asked
+        return self._step(found, now_s)
+
+    def begin(self, target: Target, key: Key | None) -> None:
+        """Note that somebody is asked."""
+        self.attempts += 1
+        target.is_asked = True
+        target.is_repeatable = False
+        if key is not None and key not in target.tried:
+            target.tried.append(key)
+
+    def absent(self, now_s: float) -> Iterator[tuple[Target, Absence]]:
+        """List who was never asked because it is left out, and why."""
+        for target in self.targets:
+            if not target.is_asked and (absence := target.absence_now(now_s)) is not None:
+                yield target, absence
+
+    def note(self, target: Target, verdict: Verdict, now_s: float, *, is_idempotent: bool) -> None:
+        """Note that somebody failed.
+
+        Args:
+            is_idempotent: asking the same provider twice does no harm.
+        """
+        policy = self._policy
+        target.failures += 1
+        repeats = verdict.may_repeat or (is_idempotent and verdict.kind in ("timeout", "reset", "server-error"))
+        target.is_repeatable = repeats
+        if repeats:
+            wait_s = backoff_s(target.failures, policy.backoff_s, policy.max_wait_s, self._random)
+            target.ready_s = now_s + max(wait_s, verdict.retry_after_s or 0.0)
+        if verdict.kind == "context-length":
+            self._longest_models.add(target.candidate.model)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _end(self, verdict: Verdict, now_s: float) -> str | None:
+        """Say why nobody is asked any more, None if somebody may be."""
+        policy = self._policy
+        if verdict.kind is None or verdict.kind not in policy.kinds:
+            return "this failure is not taken elsewhere"
+        if self._is_upload and verdict.kind not in NOTHING_SENT:
+            return "its body was streamed and cannot be sent again"
+        if verdict.may_have_executed and not policy.after_execution:
+            return "it may have been executed (failover.afterExecution)"
+        if self.attempts >= policy.attempts:
+            return f"{policy.attempts} attempts are made (failover.attempts)"
+        if now_s - self._received_s >= policy.deadline_s:
+            return f"{policy.deadline_s:g} s are over (failover.deadline)"
+        return None
+
+    def _next(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
+        keys = target.lane.keys
+        if verdict.wants_other_key and keys is not None and (key := keys.choose(now_s, target.tried)) is not None:
+            return Step(target, key)
+        if self._policy.is_failover_on:
+            step = self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
+            if step is not None:
+                return step
+        return self._repeat(now_s)
+
+    def _fresh(self, now_s: float, *, may_fall_back: bool = True) -> Target | None:
+        """Find the first who was not asked and is well; one that comes back yields to others by its share."""
+        yielding: Target | None = None
+        for target in self._all(may_fall_back):
+            if target.is_asked or target.candidate.model in self._longest_models:
+                continue
+            target.absence = absence = target.health.absence(target.lane, now_s)
+            if absence is not None:
+                continue
+            share = target.health.share(target.lane, now_s)
+            if share >= 1.0 or self._random.random() < share:
+                return target
+            yielding = yielding or target
+        return yielding
+
+    def _all(self, may_fall_back: bool) -> Iterator[Target]:
+        yield from self.targets
+        while may_fall_back and self._fallbacks is not None:
+            more = next(self._fallbacks, None)
+            if more is None:
+                self._fallbacks = None
+                return
+            known = {(target.candidate.provider, target.candidate.model) for target in self.targets}
+            new = [Target(one, self._health[one.provider]) for one in more if (one.provider, one.model) not in known]
+            self.targets += new
+            yield from new
+
+    def _least_bad(self, now_s: float) -> Target | None:
+        """Find who may be asked although it is left out, because nobody else is: the one that comes back first."""
+        found = [
+            target
+            for target in self.targets
+            if not target.is_asked
+            and target.candidate.model not in self._longest_models
+            and target.absence is not None
+            and not target.absence.is_hard
+        ]
+        if not found:
+            return None
+        self.is_panic = self.is_panic or self.attempts == 0
+        return min(found, key=lambda target: _comes_back_s(target, now_s))
+
+    def _repeat(self, now_s: float) -> Step | None:
+        """Find who may be asked again soonest, within the longest wait and the deadline."""
+        ready = [target for target in self.targets if target.is_repeatable and target.lane.breaker.state == "closed"]
+        if not ready:
+            return None
+        target = min(ready, key=lambda one: one.ready_s)
+        wait_s = max(0.0, target.ready_s - now_s)
+        policy = self._policy
+        if wait_s > policy.max_wait_s or now_s + wait_s - self._received_s > policy.deadline_s:
+            return None
+        key = target.health.key_for(target.lane, now_s + wait_s)
+        return None if key is None and target.lane.keys is not None else Step(target, key, wait_s)
+
+    def _step(self, target: Target | None, now_s: float) -> Step | None:
+        if target is None:
+            return None
+        key = target.health.key_for(target.lane, now_s, target.tried)
+        return None if key is None and target.lane.keys is not None else Step(target, key)
+
+
+def _comes_back_s(target: Target, now_s: float) -> float:
+    absence = target.absence
+    return now_s if absence is None or absence.until_s is None else absence.until_s
