@@ -7,9 +7,9 @@ ROUND_CALLS: Final = 20
 """Calls of a round at least, and as many as the limit: single requests differ in length far too much."""
 
 TOLERANCE: Final = math.log(1.6)
-"""How far above the baseline latency may be."""
+"""How far latency may be above the baseline; as all latencies here a logarithm."""
 
-HELPED: Final = TOLERANCE / 2
+HELPED: Final = TOLERANCE / 3
 """How far latency must have come down after a cut; else it was not the number of calls that made it rise."""
 
 UNDERSHOOT: Final = 0.8
@@ -40,7 +40,6 @@ class _Trial(NamedTuple):
     """A cut for latency, while it is not known whether it helped: what was before it."""
 
     limit: float
-    slow_until: float
     latency: float
 
 
@@ -56,8 +55,8 @@ class AimdLimit:
     Latency is the mean of its logarithm, which few very long requests do not move. The baseline follows rounds after a
     cut and rounds of little load, and is drawn down by all others: it is what latency is without a queue.
 
-    Where latency depends little on the length of an answer the limit is the better for it: the time to the first byte
-    of a stream says more than the time to its last.
+    It is the better the less a latency depends on the length of the answer: of a stream the time to the first byte
+    says more than the time to the last. Kinds of calls that alternate within a few rounds look like load that does.
 
     Args:
         most: bound of the limit; None for none.
@@ -105,7 +104,7 @@ class AimdLimit:
         return self.limit
 
     def observe(self, latency_s: float, in_flight: int, *, is_refused: bool, now_s: float) -> int:
-        """Learn from a call that ended; calls that tell nothing of the provider, such as cancelled ones, are left out.
+        """Learn from a call that ended with an answer or a refusal; cancelled and otherwise failed ones tell nothing.
 
         Args:
             latency_s: its duration, or its time to the first byte; all calls alike. Not read of a refused one.
@@ -139,12 +138,12 @@ class AimdLimit:
         trial, self._trial = self._trial, None
         self._begin_round()
         if trial is not None and latency > trial.latency - HELPED:
-            self._baseline, self._slow_until = latency, trial.slow_until
+            self._baseline, self._slow_until = latency, trial.limit
             self._set(trial.limit)
             return
         baseline = self._baseline = self._follow(latency, is_loaded=is_used and trial is None)
         if is_used and latency > baseline + TOLERANCE:
-            before = _Trial(self._limit, self._slow_until, latency)
+            before = _Trial(self._limit, latency)
             self._cut(max(LARGEST_CUT, math.exp(baseline - latency) * UNDERSHOOT))
             self._trial = before
         elif is_used:
@@ -171,7 +170,7 @@ class AimdLimit:
         self._is_draining = True
 
     def _set(self, limit: float) -> None:
-        self._limit = float(max(self._least, limit))
+        self._limit = float(max(self._least, min(limit, self._most)))
 
     def _begin_round(self) -> None:
         if self._calls:
