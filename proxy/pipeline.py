@@ -14,6 +14,7 @@ from proxy.host.dispatch import Dispatch
 from proxy.journey.attempts import Attempts
 from proxy.journey.journey import Journey, Kit, priority_of
 from proxy.journey.news import News
+from proxy.journey.prober import Prober
 from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
@@ -73,10 +74,12 @@ class Pipeline:
             RetryBudget(budget.ratio, budget.capacity),
             RetryBudget(hedging.budget_percent / 100, HEDGES_AT_ONCE),
             News(events, metrics, clock),
+            Prober(tasks, events, lambda: self.generation.endpoints, clock),
             tasks,
             Random(),
             clock,
         )
+        generation.take_over(None, clock())
         self._requests = metrics.counter(
             "http_requests_total", "Requests on the data side, by what they asked for.", ("route", "method", "status")
         )

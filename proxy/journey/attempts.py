@@ -13,7 +13,7 @@ from proxy.journey.race import LostRace
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.failures import Verdict, judge
-from proxy.routing.health import ProviderHealth
+from proxy.routing.health import Change, ProviderHealth
 from proxy.routing.plan import Plan, Step
 from proxy.routing.quota import read_quota
 from proxy.upstream.endpoint import Endpoint
@@ -117,9 +117,7 @@ class Attempts:
             if one.probes:
                 one.is_judged = True
                 now_s = self._kit.clock()
-                self._kit.news.changed(
-                    one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s)
-                )
+                self._changed(one, one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s))
 
         return Call(
             exchange,
@@ -170,16 +168,21 @@ class Attempts:
         else:
             if not one.is_judged:
                 changes = health.succeed(lane, attempt.started_s, one.probes, now_s)
-                if changes:
-                    self._kit.news.changed(changes)
+                self._changed(one, changes)
             if failure is None:
                 first_byte_s = duration_s if attempt.first_byte_s is None else attempt.first_byte_s
                 lane.observe(first_byte_s, duration_s, now_s, is_streaming=self._exchange.request.is_streaming)
             failure = None
             self._praise_key(one, call, now_s)
         endpoint.stats.record(attempt, duration_s, now_s, failure)
-        if health.adaptive is not None:
-            self._adapt(one, endpoint, verdict, now_s)
+        if health.adaptive is not None and (verdict is None or verdict.kind in SIGNS_OF_OVERLOAD):
+            self._adapt(one, endpoint, is_refused=verdict is not None, now_s=now_s)
+
+    def _changed(self, one: _Open, changes: tuple[Change, ...]) -> None:
+        if changes:
+            self._kit.news.changed(changes)
+            if any(change.state == "open" for change in changes):
+                self._kit.prober.begin(one.health)
 
     def _blame(self, one: _Open, verdict: Verdict, failure: ProxyError, now_s: float) -> None:
         attempt, health, lane, key = one.attempt, one.health, one.step.target.lane, one.step.key
@@ -187,8 +190,7 @@ class Attempts:
         attempt.may_have_executed = verdict.may_have_executed
         probes = 0 if one.is_judged else one.probes
         changes = health.fail(lane, attempt.started_s, probes, now_s, verdict, failure.code)
-        if changes:
-            self._kit.news.changed(changes)
+        self._changed(one, changes)
         if key is None or lane.keys is None:
             return
         if verdict.kind == "auth" or verdict.is_out_of_money:
@@ -206,14 +208,13 @@ class Attempts:
             quota = read_quota(head.limit_lines, self._wall_clock())
         keys.used(key, now_s, one.attempt.started_s, quota)
 
-    def _adapt(self, one: _Open, endpoint: Endpoint, verdict: Verdict | None, now_s: float) -> None:
+    def _adapt(self, one: _Open, endpoint: Endpoint, *, is_refused: bool, now_s: float) -> None:
         adaptive, attempt = one.health.adaptive, one.attempt
         if adaptive is None:
             return
         is_streaming = self._exchange.request.is_streaming
         latency_s = attempt.first_byte_s if is_streaming and attempt.first_byte_s is not None else attempt.duration_s
-        is_refused = verdict is not None and verdict.kind in SIGNS_OF_OVERLOAD
-        in_flight = one.health.in_flight + 1
+        in_flight = one.health.in_flight + 1  # itself included
         limit = adaptive.observe(latency_s or 0.0, in_flight, is_refused=is_refused, now_s=now_s)
         if limit != endpoint.slots.limit:
             settings = endpoint.provider.settings

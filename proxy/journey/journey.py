@@ -13,6 +13,7 @@ from proxy.formats.registry import translates_to
 from proxy.journey.kept import KeptReply
 from proxy.journey.last_word import Failed, last_word
 from proxy.journey.news import News
+from proxy.journey.prober import Prober
 from proxy.journey.race import Contender, LostRace, Race
 from proxy.reload.generation import Generation
 from proxy.routing.budget import RetryBudget
@@ -41,6 +42,7 @@ class Kit:
     retries: RetryBudget
     hedges: RetryBudget
     news: News
+    prober: Prober
     tasks: Tasks
     random: Random
     clock: Callable[[], float]

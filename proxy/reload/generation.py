@@ -36,8 +36,10 @@ class Generation:
         general = self.settings.breaker
         for name, endpoint in self.endpoints.items():
             settings = endpoint.provider.settings
-            endpoint.slots.resize(settings.max_concurrency, settings.queue_size, settings.queue_timeout)
-            self.health[name].resettle(settings, general, keys_of(endpoint.provider), now_s)
+            health = self.health[name]
+            health.resettle(settings, general, keys_of(endpoint.provider), now_s)
+            limit = settings.max_concurrency if health.adaptive is None else health.adaptive.limit
+            endpoint.slots.resize(limit, settings.queue_size, settings.queue_timeout)
         if earlier is not None:
             kept = {id(endpoint.pool) for endpoint in self.endpoints.values()}
             for endpoint in earlier.endpoints.values():
@@ -163,9 +165,7 @@ def _health(
         and _is_same_place(provider, earlier.endpoints[provider.name].provider)
     ):
         return known
-    health = ProviderHealth(provider.name, provider.settings.breaker or settings.breaker, keys_of(provider))
-    health.resettle(provider.settings, settings.breaker, keys_of(provider), 0.0)
-    return health
+    return ProviderHealth(provider.name, provider.settings.breaker or settings.breaker, keys_of(provider))
 
 
 def _is_same_place(provider: Provider, other: Provider) -> bool:

@@ -181,6 +181,11 @@ class Breaker:
         if is_probe:
             self._give_back(began_s)
 
+    def hasten(self, now_s: float) -> None:
+        """End the cooldown early: something besides the attempts says that it may be back. A probe decides."""
+        if self.state == "open":
+            self.until_s = min(self.until_s, now_s)
+
     # -- operators --------------------------------------------------------------------------------------------------
 
     def reset(self, now_s: float) -> State | None:

@@ -123,6 +123,20 @@ class ProviderHealth:
             lane = self._lanes[model] = Lane(model, self._settings, self._credentials)
         return lane
 
+    @property
+    def has_open_circuit(self) -> bool:
+        """Whether it, or one of its models, is left alone for failing."""
+        return any(breaker.state != "closed" for breaker in self._breakers())
+
+    def hasten(self, now_s: float) -> None:
+        """Let requests try open circuits from now on, because a probe of our own was answered."""
+        for breaker in self._breakers():
+            breaker.hasten(now_s)
+
+    def _breakers(self) -> Iterator[Breaker]:
+        yield self.breaker
+        yield from (lane.breaker for lane in self._lanes.values())
+
     def lanes(self) -> Iterator[Lane]:
         """List the models that were asked for."""
         yield from self._lanes.values()
