@@ -113,6 +113,15 @@ def is_streaming(endpoint: Endpoint, document: JsonObject) -> bool:
     return bool(document.get("stream", endpoint.format == "ollama"))
 
 
+def provider_entry(url: str, format: Format, settings: JsonObject) -> JsonObject:
+    """Describe a server as an entry of `providers:`, for all models unless the settings say otherwise.
+
+    Args:
+        url: scheme, host and port.
+    """
+    return {"type": format, "baseUrl": f"{url}/v1" if format == "openai" else url, "models": ["*"], **settings}
+
+
 def list_models(format: Format, names: tuple[str, ...]) -> JsonObject:
     """Build the list of models of a format."""
     build = {"openai": openai.models, "anthropic": anthropic.models, "gemini": gemini.models, "ollama": ollama.tags}

@@ -4,15 +4,16 @@ import asyncio
 import hmac
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, Self
 
 from proxy.events import Events
 from proxy.exchange import JsonObject
 from proxy.tasks import Tasks
 from proxy.testing.answers import Answer, Script
+from proxy.testing.changes import Changes
 from proxy.testing.connection import Connection
-from proxy.testing.endpoints import Format
+from proxy.testing.endpoints import Format, provider_entry
 from proxy.testing.requests import EarlyClose, SeenRequest
 from proxy.testing.responding import refusal, refuse, respond
 from proxy.testing.steps import CutKind, Step
@@ -55,7 +56,7 @@ class FakeProvider(Script):
         self._api_key = api_key
         self._tls = tls
         self._open: set[Connection] = set()
-        self._changed = asyncio.Event()
+        self._changes = Changes("fake provider")
         self._tasks = Tasks(Events())
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -78,8 +79,7 @@ class FakeProvider(Script):
         **settings: Any,  # Any: whatever the configuration takes
     ) -> JsonObject:
         """Describe this server as an entry of `providers:`, for all models unless `models` says otherwise."""
-        base_url = f"{self.url}/v1" if format == "openai" else self.url
-        return {"type": format, "baseUrl": base_url, "models": ["*"], "apiKey": self._api_key or "sk-fake", **settings}
+        return provider_entry(self.url, format, {"apiKey": self._api_key or "sk-fake", **settings})
 
     @property
     def requests_seen(self) -> int:
@@ -137,7 +137,7 @@ class FakeProvider(Script):
         def is_there() -> bool:
             return len(self.requests) >= count and (self.requests[count - 1].is_complete or not is_complete)
 
-        await self._wait(is_there, timeout_s, f"{count} requests, {len(self.requests)} there")
+        await self._changes.wait(is_there, timeout_s, lambda: f"{count} requests, {len(self.requests)} there")
         return self.requests[count - 1]
 
     async def wait_for_disconnect(self, timeout_s: float = 5.0, count: int = 1) -> float:
@@ -146,22 +146,24 @@ class FakeProvider(Script):
         Returns:
             When the last of them was noticed, on `time.monotonic()`: subtract when the client left.
         """
-        await self._wait(lambda: len(self.early_closes) >= count, timeout_s, f"{count} early closes")
+        await self._changes.wait(lambda: len(self.early_closes) >= count, timeout_s, lambda: f"{count} early closes")
         return self.early_closes[count - 1].at_s
 
     async def wait_for_connections(self, count: int, timeout_s: float = 5.0) -> None:
         """Wait until exactly so many connections are open."""
-        await self._wait(lambda: len(self._open) == count, timeout_s, f"{count} connections, {len(self._open)} open")
+        await self._changes.wait(
+            lambda: len(self._open) == count, timeout_s, lambda: f"{count} connections, {len(self._open)} open"
+        )
 
     def began(self, request: SeenRequest) -> None:
         """Called by a connection: the head of a request is there."""
         self.requests.append(request)
         request.is_answered_early = self.answers_before_body
-        self._notify()
+        self._changes.notify()
 
     def completed(self, request: SeenRequest) -> None:
         """Called by a connection: a request is whole."""
-        self._notify()
+        self._changes.notify()
 
     def steps_for(self, request: SeenRequest) -> Iterator[Step]:
         """Called by a connection: how to answer."""
@@ -175,12 +177,12 @@ class FakeProvider(Script):
     def closed_early(self, close: EarlyClose) -> None:
         """Called by a connection: its peer left."""
         self.early_closes.append(close)
-        self._notify()
+        self._changes.notify()
 
     def lost(self, connection: Connection) -> None:
         """Called by a connection: it has ended."""
         self._open.discard(connection)
-        self._notify()
+        self._changes.notify()
 
     def spawn(self, coro: Coroutine[Any, Any, object], *, name: str) -> asyncio.Task[Any]:  # Any: as in Tasks
         """Called by a connection: run something beside it."""
@@ -195,19 +197,7 @@ class FakeProvider(Script):
 
     def _opened(self, connection: Connection) -> None:
         self._open.add(connection)
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _wait(self, is_true: Callable[[], bool], timeout_s: float, wanted: str) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not is_true():
-                    await self._changed.wait()
-        except TimeoutError:
-            raise TimeoutError(f"fake provider: no {wanted} within {timeout_s:g} s") from None
+        self._changes.notify()
 
 
 def _shows_key(request: SeenRequest, expected: str) -> bool:
