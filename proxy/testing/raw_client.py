@@ -6,13 +6,14 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 import orjson
 
 LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 READ_BYTES: Final = 1 << 16
+Ending = Literal["fin", "rst", "silence"]
 
 
 class CutOff(ConnectionError):
@@ -165,6 +166,19 @@ class RawClient:
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
+
+    async def read_ending(self, silence_s: float = 0.25) -> tuple[bytes, Ending]:
+        """Read all that still comes, and tell how it ends; `silence` is nothing more for so long."""
+        ending: Ending = "fin"
+        try:
+            async with asyncio.timeout(silence_s) as quiet:
+                while await self._fill():
+                    quiet.reschedule(asyncio.get_running_loop().time() + silence_s)
+        except TimeoutError:
+            ending = "silence"
+        except ConnectionError:
+            ending = "rst"
+        return self._take(len(self._buffer)), ending
 
     def half_close(self) -> None:
         """Send FIN and keep reading."""
