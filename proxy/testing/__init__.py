@@ -1,7 +1,9 @@
-"""For tests of ours and of plugin authors: a fake provider, the proxy in this process or its own, a raw client."""
+"""For tests of ours and of plugin authors: a fake provider, a bad way to it, the proxy itself, a raw client."""
 
 from proxy.testing.answers import Answer, ToolCall
 from proxy.testing.fake_provider import FakeProvider
+from proxy.testing.fault import Fault
+from proxy.testing.fault_proxy import FaultProxy
 from proxy.testing.harness import ChatReply, ProxyHarness
 from proxy.testing.proxy_process import ProxyProcess
 from proxy.testing.raw_client import CutOff, RawClient, RawResponse, encode_request
@@ -15,6 +17,8 @@ __all__ = [
     "CutOff",
     "EarlyClose",
     "FakeProvider",
+    "Fault",
+    "FaultProxy",
     "Faults",
     "Pause",
     "ProxyHarness",

@@ -1,5 +1,6 @@
 """The example of the plugin guide, taken from its text, does what the guide says."""
 
+import importlib
 import re
 import time
 from collections.abc import Callable
@@ -20,11 +21,10 @@ from tests.proxy.host.rig import make_exchange
 GUIDE = Path(__file__).parents[3] / "docs" / "plugins.md"
 
 
-def block(language: str) -> str:
-    """The first block of this language in the guide."""
-    found = re.search(rf"^```{language}\n(.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, containing: str = "") -> str:
+    """The first block of this language in the guide that has these words."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return next(found for found in blocks if containing in found)
 
 
 async def test_example_is_found_configured_and_refuses(write: Callable[[str, str], None]) -> None:
@@ -43,6 +43,14 @@ async def test_example_is_found_configured_and_refuses(write: Callable[[str, str
 
     assert passed is None
     assert (refused.value.status, refused.value.code) == (403, "model_forbidden")
+
+
+async def test_example_of_a_test_with_faults_passes(write: Callable[[str, str], None]) -> None:
+    write("my_plugins/hello.py", block("python"))
+    write("guide_of_faults.py", block("python", "FaultProxy"))
+    example = importlib.import_module("guide_of_faults")
+
+    await example.test_dear_model_reaches_no_provider_and_a_reset_is_told()
 
 
 def test_example_has_about_twenty_lines() -> None:
