@@ -8,7 +8,7 @@ from proxy.testing.harness import ChatReply, ProxyHarness
 from proxy.testing.proxy_process import ProxyProcess
 from proxy.testing.raw_client import CutOff, RawClient, RawResponse, encode_request
 from proxy.testing.requests import EarlyClose, SeenRequest
-from proxy.testing.steps import Cut, Faults, Pause, Stall, Step
+from proxy.testing.steps import Cut, Faults, HalfClose, Pause, Stall, Step
 
 __all__ = [
     "Answer",
@@ -20,6 +20,7 @@ __all__ = [
     "Fault",
     "FaultProxy",
     "Faults",
+    "HalfClose",
     "Pause",
     "ProxyHarness",
     "ProxyProcess",

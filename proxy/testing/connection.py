@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, cast
 import httptools
 
 from proxy.testing.requests import EarlyClose, SeenRequest
-from proxy.testing.steps import Cut, CutKind, Pause, Stall, Step
+from proxy.testing.steps import Cut, CutKind, HalfClose, Pause, Stall, Step
 
 LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 SETTLE_S: Final = 0.02
@@ -22,6 +22,7 @@ class Owner(Protocol):
     """What a connection tells, and asks; FakeProvider says what each means."""
 
     def began(self, request: SeenRequest) -> None: ...
+    def answers_early(self, request: SeenRequest) -> bool: ...
     def completed(self, request: SeenRequest) -> None: ...
     def steps_for(self, request: SeenRequest) -> Iterator[Step]: ...
     def closed_early(self, close: EarlyClose) -> None: ...
@@ -85,14 +86,14 @@ class Connection(asyncio.Protocol):
         request = SeenRequest(method, path, query, self._headers, time.monotonic(), self._number)
         self._url, self._headers, self._request = b"", [], request
         self._owner.began(request)
-        if request.is_answered_early:
-            self._enqueue(request)
-        elif (request.header("expect") or "").lower() == "100-continue":
+        self._answer_early(request)
+        if not request.is_answered_early and (request.header("expect") or "").lower() == "100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         if self._request is not None:
             self._request.body += data
+            self._answer_early(self._request)
 
     def on_message_complete(self) -> None:
         request, self._request = self._request, None
@@ -124,22 +125,30 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
         self._transport.abort()
 
+    def _answer_early(self, request: SeenRequest) -> None:
+        if not request.is_answered_early and self._owner.answers_early(request):
+            request.is_answered_early = True
+            self._enqueue(request)
+
     def _enqueue(self, request: SeenRequest) -> None:
         self._waiting.append(request)
         if self._task is None or self._task.done():
             self._task = self._owner.spawn(self._answer_all(), name=f"fake provider {self._number}")
 
     async def _answer_all(self) -> None:
-        while self._waiting and not self._transport.is_closing():
+        while self._waiting and not self._has_ended():
             self._unanswered = request = self._waiting.popleft()
             self._bytes_sent = 0
             for step in self._owner.steps_for(request):
                 await self._take(step)
-                if self._transport.is_closing():
+                if self._has_ended():
                     return
             self._unanswered = None
             if (request.header("connection") or "").lower() == "close":
                 self.close("fin")
+
+    def _has_ended(self) -> bool:
+        return self._is_ours or self._transport.is_closing()
 
     async def _take(self, step: Step) -> None:
         if isinstance(step, bytes):
@@ -155,5 +164,8 @@ class Connection(asyncio.Protocol):
             if step.kind == "rst":
                 await asyncio.sleep(SETTLE_S)
             self.close(step.kind)
+        elif isinstance(step, HalfClose):
+            self._is_ours = True
+            self._transport.write_eof()
         elif isinstance(step, Stall):
             await asyncio.Event().wait()  # until connection_lost cancels this task

@@ -49,6 +49,8 @@ class FakeProvider(Script):
         self.connections_made = 0
         self.answers_before_body = False
         """When set, a request is answered as soon as its head is there, whatever becomes of its body."""
+        self.body_bytes_first = 0
+        """With `answers_before_body`: so much of the body comes first."""
         self._answer = Answer()
         self._next: deque[Answer] = deque()
         self.once = Script(self._next.append)
@@ -158,8 +160,11 @@ class FakeProvider(Script):
     def began(self, request: SeenRequest) -> None:
         """Called by a connection: the head of a request is there."""
         self.requests.append(request)
-        request.is_answered_early = self.answers_before_body
         self._changes.notify()
+
+    def answers_early(self, request: SeenRequest) -> bool:
+        """Called by a connection: whether to answer a request that is not whole."""
+        return self.answers_before_body and len(request.body) >= self.body_bytes_first
 
     def completed(self, request: SeenRequest) -> None:
         """Called by a connection: a request is whole."""

@@ -78,7 +78,10 @@ def _whole(request: SeenRequest, body: Body, answer: Answer) -> Iterator[Step]:
         fields["Transfer-Encoding"] = "chunked"
     elif status != 204:
         fields.setdefault("Content-Length", str(len(content)))
-    events = (content,) if has_body and content else ()
+    sent = content if has_body else b""
+    if not is_chunked:
+        sent += answer.faults.bytes_after  # its length is not declared
+    events = (sent,) if sent else ()
     return frame(_head(status, fields), events, answer.faults, is_chunked=is_chunked)
 
 

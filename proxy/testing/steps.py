@@ -28,7 +28,12 @@ class Stall:
     """Send nothing more and keep the connection open until the client leaves."""
 
 
-Step = bytes | Pause | Cut | Stall | asyncio.Event
+@dataclass(frozen=True, slots=True)
+class HalfClose:
+    """Send FIN and go on reading, as servers do that want their last answer to arrive; without TLS only."""
+
+
+Step = bytes | Pause | Cut | Stall | HalfClose | asyncio.Event
 """Bytes are one write; an event is waited for."""
 
 
@@ -45,12 +50,17 @@ class Faults:
         cut: how a cut connection ends.
         comments: an SSE comment before every event.
         crlf: lines end with CR LF.
+        cr: lines end with CR alone.
+        data_lines: the JSON of every SSE event is spread over two `data:` lines.
         split_at: offsets in the body, oldest first, at which a write and a chunk end.
         split_every: the same at every multiple of so many bytes.
         drip_s: pause after each write of the body. Writes without a pause may be read as one.
         without_end: the format's own end (`[DONE]`, `message_stop`, …) is missing, the HTTP framing is whole.
         error_event: the last event is the format's error event with this message.
         close_after: the connection is closed after the response without having said so in a header.
+        lingers: with `close_after`: what the client still sends is read, so that it does not reset the connection.
+        bytes_before: before the head, such as an interim response.
+        bytes_after: after the response, in one write with its last bytes.
     """
 
     delay_s: float = 0.0
@@ -61,12 +71,17 @@ class Faults:
     cut: CutKind = "rst"
     comments: bool = False
     crlf: bool = False
+    cr: bool = False
+    data_lines: bool = False
     split_at: tuple[int, ...] = ()
     split_every: int | None = None
     drip_s: float = 0.0
     without_end: bool = False
     error_event: str | None = None
     close_after: bool = False
+    lingers: bool = False
+    bytes_before: bytes = b""
+    bytes_after: bytes = b""
 
 
 def frame(head: bytes, events: Iterable[Step], faults: Faults, *, is_chunked: bool) -> Iterator[Step]:
@@ -83,6 +98,8 @@ def frame(head: bytes, events: Iterable[Step], faults: Faults, *, is_chunked: bo
     if faults.never_answer:
         yield Stall()
         return
+    if faults.bytes_before:
+        yield faults.bytes_before
     yield head
     offset = sent = 0
     for event in events:
@@ -107,16 +124,18 @@ def frame(head: bytes, events: Iterable[Step], faults: Faults, *, is_chunked: bo
         yield end
         return
     if is_chunked:
-        yield b"0\r\n\r\n"
+        yield b"0\r\n\r\n" + faults.bytes_after
     if faults.close_after:
-        yield Cut("fin")
+        yield HalfClose() if faults.lingers else Cut("fin")
 
 
 def disturb(event: bytes, faults: Faults) -> bytes:
     """Put comments and other line ends into one server-sent event."""
     if faults.comments:
         event = b": keep-alive\n\n" + event
-    return event.replace(b"\n", b"\r\n") if faults.crlf else event
+    if faults.data_lines:
+        event = event.replace(b"data: {", b"data: {\ndata: ")
+    return event.replace(b"\n", b"\r\n" if faults.crlf else b"\r" if faults.cr else b"\n")
 
 
 def _early_end(sent: int, faults: Faults) -> Step | None:
