@@ -1,7 +1,6 @@
 """How connections come about, and every way in which they do not (FAULTS A1-A4)."""
 
 import asyncio
-import datetime
 import socket
 import ssl
 import threading
@@ -16,6 +15,7 @@ from proxy.errors import ConfigError, UpstreamConnect, UpstreamConnectTimeout, U
 from proxy.upstream.dial import Origin
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import make_context
+from tests.certificates import BadTls, bad_server_tls, server_tls
 from tests.proxy.upstream.scripted import OK, Peer, Scripted, ask, make_pool, serve_forever
 
 SHORT = TimeoutSettings(connect=0.2)
@@ -30,12 +30,6 @@ def authority() -> trustme.CA:
 def client_tls(authority: trustme.CA, tmp_path: Path) -> ssl.SSLContext:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return make_context(TlsSettings.model_validate({"caFile": str(tmp_path / "ca.pem")}))
-
-
-def server_tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
 
 
 async def test_refused_connection_is_told_at_once_with_its_address() -> None:
@@ -171,22 +165,10 @@ async def test_unchecked_certificate_is_taken_when_told_so() -> None:
     [("expired", "expired"), ("name", "127.0.0.1"), ("authority", "issuer"), ("old", ""), ("plain", "")],
 )
 async def test_bad_tls_is_refused_before_any_byte_of_a_request(
-    fault: str, reason: str, authority: trustme.CA, client_tls: ssl.SSLContext
+    fault: BadTls, reason: str, authority: trustme.CA, client_tls: ssl.SSLContext
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's side of the failed handshake
-    tls: ssl.SSLContext | None = None
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    if fault == "expired":
-        tls = server_tls(authority.issue_cert("127.0.0.1", not_after=past))
-    elif fault == "name":
-        tls = server_tls(authority.issue_cert("other.example"))
-    elif fault == "authority":
-        tls = server_tls(trustme.CA().issue_cert("127.0.0.1"))
-    elif fault == "old":
-        tls = server_tls(authority.issue_cert("127.0.0.1"))
-        tls.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-            tls.maximum_version = ssl.TLSVersion.TLSv1_1
+    tls = bad_server_tls(fault, authority)
 
     async def script(peer: Peer) -> None:
         while data := await peer.reader.read(65536):
