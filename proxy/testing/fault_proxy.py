@@ -34,9 +34,10 @@ class FaultProxy:
     Args:
         url: whom it passes to; only scheme, host and port count. A server that cannot be reached resets the client.
         seed: of the chance, so that the n-th turn of a run meets what it met in the last run.
+        record_bytes: so much of what passes in each direction is kept in `recorded`.
     """
 
-    def __init__(self, url: str, *, seed: int = 0) -> None:
+    def __init__(self, url: str, *, seed: int = 0, record_bytes: int = 0) -> None:
         split = urlsplit(url)
         self._scheme = split.scheme
         self._upstream = (split.hostname or "127.0.0.1", split.port or 80)
@@ -51,6 +52,9 @@ class FaultProxy:
         self.turns = 0
         self.bytes_passed: Counter[Direction] = Counter()
         """By direction: `up` is to the upstream, `down` to the client."""
+        self.recorded: dict[Direction, bytearray] = {"up": bytearray(), "down": bytearray()}
+        """Of all connections, in the order in which it passed."""
+        self._record_bytes = record_bytes
         self.faults: Counter[FaultKind] = Counter()
         """Turns in which a fault has done something, by kind; and how often `refuse` and `blackhole` were set."""
 
@@ -156,9 +160,10 @@ class FaultProxy:
             return standing
         return self._next.popleft().drawn(self._random)
 
-    def passed(self, direction: Direction, count: int) -> None:
+    def passed(self, direction: Direction, data: memoryview) -> None:
         """Called by a link: bytes have been sent on."""
-        self.bytes_passed[direction] += count
+        self.bytes_passed[direction] += len(data)
+        self.recorded[direction] += data[: self._record_bytes - len(self.recorded[direction])]
 
     def struck(self, kind: FaultKind) -> None:
         """Called by a link: a fault does something."""

@@ -24,7 +24,7 @@ class Owner(Protocol):
     """What a link tells, and asks."""
 
     def draw(self, *, is_reused: bool) -> Fault | None: ...
-    def passed(self, direction: Direction, count: int) -> None: ...
+    def passed(self, direction: Direction, data: memoryview) -> None: ...
     def struck(self, kind: FaultKind) -> None: ...
 
 
@@ -121,7 +121,7 @@ class Link:
             if not rest:
                 return
             await asyncio.get_running_loop().sock_sendall(sink, rest[:count])
-            self._owner.passed(direction, count)
+            self._owner.passed(direction, rest[:count])
             rest = rest[count:]
 
     def _heard(self, direction: Direction) -> None:

@@ -1,7 +1,6 @@
 """Answers that no server should give, and that the fake provider gives to order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import orjson
 import pytest
@@ -12,12 +11,6 @@ CHAT = "/v1/chat/completions"
 BODY = b'{"model":"m","messages":[]}'
 STREAM_BODY = b'{"model":"m","messages":[],"stream":true}'
 EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
 
 
 @pytest.mark.parametrize(("body", "is_chunked"), [(BODY, False), (BODY, True), (STREAM_BODY, True)])
