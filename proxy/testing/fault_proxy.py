@@ -120,7 +120,7 @@ class FaultProxy:
         self._stand(None)
 
     def drop_connections(self, kind: CutKind = "rst") -> None:
-        """End every connection, idle ones too."""
+        """End every connection, idle ones too; with `fin`, nothing that comes after this call is taken any more."""
         for link, task in self._open.items():
             link.end_with(kind)
             task.cancel()

@@ -74,12 +74,15 @@ class Link:
             if self._end == "rst":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
             else:
-                _shut(sock)
+                _shut(sock, socket.SHUT_WR)  # before `close`, which sends RST where bytes are unread
             sock.close()
 
     def end_with(self, kind: CutKind) -> None:
-        """Say how `close` ends it."""
+        """Say how `close` ends it; FIN leaves at once, and what comes after it is answered with RST, not taken."""
         self._end = kind
+        if kind == "fin":
+            for sock in (self._client, self._upstream):
+                _shut(sock, socket.SHUT_RDWR)
 
     def switch(self, fault: Fault | None) -> None:
         """Put the turn under another fault; what waits looks again."""
@@ -169,8 +172,8 @@ def _state(sock: socket.socket) -> int:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
-def _shut(sock: socket.socket) -> None:
+def _shut(sock: socket.socket, how: int) -> None:
     try:
-        sock.shutdown(socket.SHUT_WR)  # FIN comes first even where unread bytes make `close` send RST
+        sock.shutdown(how)
     except OSError:
         pass  # it was not connected any more

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.testing import FakeProvider, Fault, FaultProxy, Pause, RawClient
 from proxy.testing.steps import CutKind
+from proxy.upstream.tcpinfo import never_delivered, position
 from tests.proxy.testing.rig import ANSWER, ASK, HEAD, ask_once
 from tests.proxy.upstream.scripted import Peer, Scripted
 
@@ -89,6 +90,22 @@ async def test_open_connections_can_be_dropped(faulty: FaultProxy, kind: CutKind
         faulty.drop_connections(kind)
 
         assert await client.read_ending() == (b"", ending)
+
+
+async def test_what_is_sent_after_a_polite_drop_is_provably_not_taken(
+    upstream: FakeProvider, faulty: FaultProxy
+) -> None:
+    async with RawClient(faulty.url) as client:
+        await client.request("GET", "/x")
+        mark = position(client._socket)
+
+        faulty.drop_connections("fin")
+        await client.send(ASK)  # in the same turn of the loop: whoever reads has seen nothing yet
+        data, ending = await client.read_ending()
+
+        assert (data, ending) == (b"", "fin")
+        assert never_delivered(client._socket, mark, peer_closed=True)
+    assert upstream.requests_seen == 1
 
 
 async def test_upstream_that_is_away_resets_the_client(upstream: FakeProvider, faulty: FaultProxy) -> None:
