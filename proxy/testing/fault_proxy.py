@@ -33,7 +33,7 @@ class FaultProxy:
 
     Args:
         url: whom it passes to; only scheme, host and port count. A server that cannot be reached resets the client.
-        seed: of the chance, so that the n-th turn of a run meets what it met in the last run.
+        seed: the n-th turn of a run draws what it drew in the last run with the same seed.
         record_bytes: so much of what passes in each direction is kept in `recorded`.
     """
 
@@ -41,7 +41,8 @@ class FaultProxy:
         split = urlsplit(url)
         self._scheme = split.scheme
         self._upstream = (split.hostname or "127.0.0.1", split.port or 80)
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._random = random.Random()
         self._standing: Fault | Mix | None = None
         self._next: deque[Fault] = deque()
         self._listener: Listener | None = None
@@ -155,6 +156,7 @@ class FaultProxy:
     def draw(self, *, is_reused: bool) -> Fault | None:
         """Called by a link: a turn begins."""
         self.turns += 1
+        self._random.seed(f"{self._seed}/{self.turns}")  # so that it does not matter how much others drew
         standing = self._standing_for(is_reused=is_reused)
         if standing is FROZEN or not self._next or (self._next[0].only_reused and not is_reused):
             return standing

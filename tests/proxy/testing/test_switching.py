@@ -79,6 +79,18 @@ async def test_mix_draws_for_each_turn_of_a_connection_and_the_seed_repeats_it(u
     assert 3 <= struck["truncate"] <= 22
 
 
+def test_what_a_turn_draws_hangs_on_its_number_alone() -> None:
+    drawn = []
+    for spared in ((), (1, 4, 5)):
+        faulty = FaultProxy("http://127.0.0.1:1", seed=5)
+        faulty.mix({Fault.reset(range(10_000), only_reused=True): 0.5, Fault.stall(range(10_000)): 0.5})
+        turns = [faulty.draw(is_reused=number not in spared) for number in range(50)]
+        drawn.append(turns[6:])
+
+    assert drawn[0] == drawn[1]
+    assert len({fault.after_bytes for fault in drawn[0] if fault}) > 40
+
+
 async def test_refused_port_is_kept_and_comes_back(upstream: FakeProvider, faulty: FaultProxy) -> None:
     port = faulty.port
     async with RawClient(faulty.url) as idle:
