@@ -87,6 +87,11 @@ class RawClient:
         port: int = self._socket.getsockname()[1]
         return port
 
+    @property
+    def has_more(self) -> bool:
+        """Bytes came that nobody has read, beyond the responses so far."""
+        return bool(self._buffer)
+
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         async with asyncio.timeout(self._timeout_s):

@@ -1,0 +1,100 @@
+"""One chaos run: a proxy process in front of three providers that fall sick and recover at random."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.testing import FakeProvider, FaultProxy, ProxyProcess, RawClient
+from scripts.chaos_parts.load import Outcome, load
+from scripts.chaos_parts.schedule import apply, phases
+
+PROVIDERS = 3
+TIMEOUTS = {"connect": "300ms", "firstByte": "300ms", "idle": "1s"}
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run came to.
+
+    Args:
+        attempts: requests that were sent to providers, as their side of the network saw them.
+        sick_s: seconds of sickness by its name, all providers together.
+        most_in_a_row: most providers that were sick at once.
+    """
+
+    seed: int
+    seconds: float
+    rate: float
+    outcomes: Sequence[Outcome]
+    attempts: int
+    sick_s: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    in_flight_after: int = 0
+    traceback: str = ""
+
+
+def config(faulty: Sequence[FaultProxy]) -> dict[str, Any]:
+    """Write the proxy's configuration: three equals, short timeouts, everything else as it is by default."""
+    return {
+        "providers": {f"p{index}": one.provider(timeouts=TIMEOUTS) for index, one in enumerate(faulty)},
+        "log": {"format": "json"},
+    }
+
+
+async def chaos(seed: int, seconds: float, rate: float) -> Run:
+    """Run it."""
+    async with AsyncExitStack() as stack:
+        providers = [await stack.enter_async_context(FakeProvider()) for _ in range(PROVIDERS)]
+        faulty = [
+            await stack.enter_async_context(FaultProxy(one.url, seed=seed + index))
+            for index, one in enumerate(providers)
+        ]
+        process = await stack.enter_async_context(ProxyProcess(config(faulty)))
+        sick_s: Counter[str] = Counter()
+
+        async def sicken() -> None:
+            plan = list(phases(seed, seconds, PROVIDERS))
+            begin_s = asyncio.get_running_loop().time()
+            for phase, after in zip(plan, [*plan[1:], None], strict=True):
+                await asyncio.sleep(max(0.0, begin_s + phase.begin_s - asyncio.get_running_loop().time()))
+                apply(phase, providers, faulty)
+                length_s = (after.begin_s if after is not None else seconds) - phase.begin_s
+                for sickness in phase.sick:
+                    sick_s[sickness.name if sickness is not None else "well"] += length_s
+
+        task = asyncio.get_running_loop().create_task(sicken())
+        try:
+            outcomes = await load(process.url, rate, seconds)
+        finally:
+            task.cancel()
+        health = await _get(process, "/health")
+        metrics = await _metrics(process)
+        output = process.output
+        run = Run(seed, seconds, rate, outcomes, int(metrics), sick_s)
+        run.in_flight_after = health["requestsInFlight"]
+        run.events = Counter(kind for kind in KINDS for _ in range(output.count(f'"{kind}"')))
+        run.traceback = output[output.find("Traceback") :][:2000] if "Traceback" in output else ""
+        return run
+
+
+KINDS = ("failover", "retry", "circuit_open", "circuit_closed", "routing_panic")
+
+
+async def _get(process: ProxyProcess, path: str) -> dict[str, Any]:
+    async with RawClient(process.url) as client:
+        response = await client.request("GET", path)
+    document = response.json()
+    if not isinstance(document, dict):
+        raise TypeError(f"{path} answered {response.status}")
+    return document
+
+
+async def _metrics(process: ProxyProcess) -> float:
+    """Sum up the attempts that the proxy counted."""
+    async with RawClient(process.url) as client:
+        text = (await client.request("GET", "/metrics")).text
+    lines = [line for line in text.splitlines() if line.startswith("proxy_upstream_requests_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
