@@ -1,6 +1,5 @@
 """Every setting and kind of issue is described in the files that are shipped; none there is made up."""
 
-import importlib
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
-from pydantic.alias_generators import to_camel
 
 from proxy.config.document import parse_yaml
 from proxy.config.issues import Facts, find_issues
@@ -22,7 +20,9 @@ from proxy.config.models import BUILT_IN_PLUGINS, ProviderSettings, Settings
 from proxy.config.schema import schema_text
 from proxy.config.shape import Shape, fields_of, members, model_of
 from proxy.errors import ConfigError
-from proxy.plugin import Plugin, PluginConfig
+from proxy.host.loader import config_models
+from proxy.host.loader import load as load_plugins
+from proxy.plugin import PluginConfig
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "conf/proxy.yaml"
@@ -37,17 +37,7 @@ ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN":
 
 def sections() -> dict[str, type[PluginConfig]]:
     """The section and config model of each built-in plugin."""
-    found = {}
-    for name in BUILT_IN_PLUGINS:
-        module = importlib.import_module(f"plugins.{name}")
-        (plugin,) = [
-            each
-            for each in vars(module).values()
-            if isinstance(each, type) and issubclass(each, Plugin) and each is not Plugin
-        ]
-        (model,) = get_args(plugin.__orig_bases__[0])
-        found[to_camel(name)] = model
-    return found
+    return config_models(load_plugins(BUILT_IN_PLUGINS))
 
 
 def settings_of(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str | None]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.balancer import BalancerConfig, BalancerPlugin
+from plugins.balancer.plugin import BalancerConfig, BalancerPlugin
 from proxy.exchange import Candidate
 from tests.plugins.rig import Rig
 

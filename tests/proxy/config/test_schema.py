@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import Field, SecretStr
 
-from plugins.balancer import BalancerConfig
+from plugins.balancer.plugin import BalancerConfig
 from plugins.debug import DebugConfig
 from proxy.config.loader import document_of, validate
 from proxy.config.models import RESTART

@@ -84,7 +84,7 @@ def test_all_faults_are_listed_with_their_places() -> None:
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("x = (", "SyntaxError"),
         ("x = 1", "holds no subclass of proxy.plugin.Plugin"),
-        ("from plugins.balancer import BalancerPlugin", "holds no subclass"),
+        ("from plugins.balancer.plugin import BalancerPlugin", "holds no subclass"),
         (GOOD + "class Second(GoodPlugin):\n    name = 'second'\n", "GoodPlugin and Second: one file, one plugin"),
         (GOOD.replace('name = "very_good"', ""), "needs a name in snake_case"),
         (GOOD.replace("very_good", "Very-Good"), "needs a name in snake_case"),
