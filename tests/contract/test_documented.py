@@ -32,7 +32,13 @@ EXAMPLES = sorted((ROOT / "conf/examples").glob("*.yaml"))
 
 NOTICED_BY_THE_PROCESS = {"file_refused", "overlay_set_aside", "revision_corrupt", "revert_failed", "write_failed"}
 
-ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "PROXY_ADMIN_TOKEN": "t" * 32, "RERANK_TOKEN": "t"}
+ENVIRON = {
+    "OPENAI_API_KEY": "k",
+    "ANTHROPIC_API_KEY": "k",
+    "PROXY_ADMIN_TOKEN": "t" * 32,
+    "RERANK_TOKEN": "t",
+    "TEAM_A_KEY": "k",
+}
 
 
 def sections() -> dict[str, type[PluginConfig]]:
@@ -41,14 +47,14 @@ def sections() -> dict[str, type[PluginConfig]]:
 
 
 def settings_of(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str | None]]:
-    """Path and description of every setting below a model; `*` stands for a name the operator chooses."""
+    """Path and description of every setting below a model; `*` stands for a chosen name, or a place in a list."""
     for key, field in fields_of(model).items():
         where = (*path, key)
         yield where, field.description
         if (inner := model_of(field.annotation)) is not None:
             yield from settings_of(inner, where)
         for part in members(field.annotation):
-            if (values := get_args(part)) and (inner := model_of(values[-1])) is not None:
+            for inner in filter(None, map(model_of, get_args(part))):
                 yield from settings_of(inner, (*where, "*"))
 
 
@@ -62,7 +68,7 @@ def all_settings() -> list[tuple[tuple[str, ...], str | None]]:
 def uncommented() -> dict[str, Any]:
     """The default file with its commented settings switched on: `#` and then two blanks or none."""
     text = re.sub(r"^#(?= {2,}|\S)", "", DEFAULT.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"^( *)(\w+): \{\}([^\n]*\n)(?=\1 +\w)", r"\1\2:\3", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *)(\w+): (?:\{\}|\[\])([^\n]*\n)(?=\1 +[\w-])", r"\1\2:\3", text, flags=re.MULTILINE)
     return parse_yaml(text, "uncommented")[0]
 
 
@@ -81,9 +87,14 @@ def paths_in(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
             named = "*" if path in NAMED else key
             yield (*path, named)
             yield from paths_in(item, (*path, named))
+    elif isinstance(value, list):
+        for item in value:
+            yield from paths_in(item, (*path, "*"))
 
 
 NAMED = named_places()
+HEADERS = {"header", "headers"}
+"""Keys below which stand headers, by name."""
 IDS = [".".join(path) for path, _ in all_settings()]
 
 
@@ -101,10 +112,16 @@ def test_setting_is_documented(path: tuple[str, ...], description: str | None) -
     assert is_group or f"`{name}`" in DOCS.read_text(), "is not in docs/configuration.md"
 
 
+def test_settings_within_lists_are_held_to_the_same() -> None:
+    assert ("balancer", "routes", "*", "when", "minSize") in {path for path, _ in all_settings()}
+    assert ("balancer", "routes", "*", "when", "minSize") in set(paths_in(uncommented()))
+    assert set(paths_in({"x": [{"y": 1}]})) == {("x",), ("x", "*", "y")}
+
+
 def test_default_file_names_no_key_that_does_not_exist() -> None:
     known = {path for path, _ in all_settings()} | {(*place, "*") for place in NAMED} | {(name,) for name in sections()}
 
-    made_up = {path for path in paths_in(uncommented()) if path not in known and "headers" not in path[:-1]}
+    made_up = {path for path in paths_in(uncommented()) if path not in known and not HEADERS & {*path[:-1]}}
 
     assert not made_up
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
-from plugins.balancer.plugin import BalancerConfig
+from plugins.balancer.settings import BalancerConfig
 from proxy.config.issues import Facts
 from proxy.config.loader import Loaded, document_of, validate
 from proxy.config.models import BUILT_IN_PLUGINS, Settings

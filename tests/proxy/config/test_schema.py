@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import Field, SecretStr
 
-from plugins.balancer.plugin import BalancerConfig
+from plugins.balancer.settings import BalancerConfig
 from plugins.debug import DebugConfig
 from proxy.config.loader import document_of, validate
 from proxy.config.models import RESTART
@@ -60,7 +60,7 @@ REFERENCE = {"type": "string", "pattern": r"\$[{$]"}
 def at(path: str) -> dict[str, Any]:
     node: dict[str, Any] = SCHEMA
     for key in path.split("."):
-        node = node["additionalProperties"] if key == "*" else node["properties"][key]
+        node = node["additionalProperties"] if key == "*" else node["items"] if key == "[]" else node["properties"][key]
     return node
 
 
@@ -70,9 +70,7 @@ def is_taken(document: dict[str, Any]) -> bool:
 
 def document_with(path: str, value: object) -> dict[str, Any]:
     for key in reversed(path.split(".")):
-        if key == "*":
-            key = "a"
-        value = {key: value}
+        value = [value] if key == "[]" else {"a" if key == "*" else key: value}
     assert isinstance(value, dict)
     if path.startswith("providers.*."):
         value["providers"]["a"] = {"type": "echo", **value["providers"]["a"]}
@@ -84,6 +82,8 @@ def leaves(node: dict[str, Any], path: str = "") -> Iterator[str]:
         yield from leaves(inner, f"{path}.{key}".lstrip("."))
     if isinstance(node.get("additionalProperties"), dict) and "properties" in node["additionalProperties"]:
         yield from leaves(node["additionalProperties"], f"{path}.*")
+    elif "properties" in node.get("items", {}):
+        yield from leaves(node["items"], f"{path}.[]")
     elif "properties" not in node:
         yield path
 
@@ -134,6 +134,11 @@ def test_every_setting_has_a_description_and_says_whether_it_is_live(path: str) 
         ("odd.pool.workers", {"live": False, "default": 3}),
         ("odd.channels.*.url", {"writeOnly": True}),
         ("odd.channels.*.wait", {"unit": "seconds", "default": 5}),
+        ("odd.listed.[].wait", {"unit": "seconds", "default": 5, "live": True}),
+        ("balancer.routes", {"default": [], "live": True}),
+        ("balancer.routes.[].when.key", {"writeOnly": True, "live": True}),
+        ("balancer.routes.[].when.maxSize", {"unit": "bytes", "minimum": 0}),
+        ("balancer.routes.[].use", {"minItems": 1}),
     ],
 )
 def test_place_has(path: str, expected: dict[str, object]) -> None:
@@ -180,6 +185,9 @@ TAKEN: list[tuple[str, object]] = [
     ("odd.free", [1, {"a": None}]),
     ("odd.channels.*.inner", {"inner": {"wait": "none"}}),
     ("odd.listed", [{"url": "https://a"}]),
+    ("odd.listed.[].wait", "none"),
+    ("balancer.routes", [{"use": ["a"], "when": {"header": {"X-Team": "*"}, "maxSize": "1MB", "key": "${WORD}"}}]),
+    ("balancer.models.*.strategy", "round-robin"),
 ]
 
 
@@ -220,6 +228,12 @@ REFUSED: list[tuple[str, object]] = [
     ("odd.waits", {"a": "soon"}),
     ("odd.channels", {"a": {"url": "x"}}),
     ("odd.listed", [{"ulr": "https://a"}]),
+    ("odd.listed.[].wait", "soon"),
+    ("balancer.routes.[].use", []),
+    ("balancer.routes.[].use", "openai"),
+    ("balancer.routes", [{"when": {"model": "*"}}]),
+    ("balancer.routes", [{"use": ["a"], "when": {"header": {"a b": "c"}}}]),
+    ("balancer.strategy", "fastest"),
     ("providers.*.apiKey", 5),
 ]
 
