@@ -137,3 +137,37 @@ async def test_secrets_that_no_revision_names_are_forgotten(proxy: ProxyHarness)
 
     assert answer.status == 422
     assert len(proxy.app.configuration._store.known) <= 3
+
+
+async def test_key_of_a_route_is_never_shown_and_comes_back_whole(upstream: FakeProvider) -> None:
+    async with FakeProvider() as other, ProxyHarness() as proxy:
+        route = {"when": {"key": OF_FILE}, "use": ["b"]}
+        providers = {"a": upstream.provider(), "b": other.provider(priority=1)}
+        await proxy.start(providers=providers, balancer={"routes": [route]})
+        shown: Any = (await call(proxy, "GET", "/config/balancer")).json()
+
+        moved = {"routes": [{"use": ["nobody"]}, *shown["routes"]]}
+        answers = [
+            await call(proxy, "GET", "/config"),
+            await call(proxy, "PATCH", "/config", {"balancer": moved}),
+            await call(proxy, "PATCH", "/config", {"balancer": {"routes": [{**route, "uze": []}]}}),
+            await call(
+                proxy, "PATCH", "/config", {"balancer": {"routes": [{"use": [shown["routes"][0]["when"]["key"]]}]}}
+            ),
+            await call(
+                proxy,
+                "PATCH",
+                "/config",
+                {"balancer": {"routes": [{**route, "when": {**route["when"], "minSize": 2, "maxSize": 1}}]}},
+            ),
+            *[await call(proxy, "GET", f"/{path}") for path in ("config", "config/issues", "deployments/2", "plugins")],
+        ]
+        await proxy.chat("hello", headers={"Authorization": f"Bearer {OF_FILE}"})
+        await proxy.chat("hello", headers={"Authorization": "Bearer another"})
+        stored = b"".join(path.read_bytes() for path in (proxy.state_path / "revisions").iterdir())
+        events = orjson.dumps([event.message for event in proxy.events.recent()])
+
+    assert shown["routes"][0]["when"]["key"].keys() == {"$secret"}
+    assert [answer.status for answer in answers] == [200, 200, 422, 422, 422, 200, 200, 200, 200]
+    assert OF_FILE[:12].encode() not in b"".join([*(answer.body for answer in answers), stored, events])
+    assert (upstream.requests_seen, other.requests_seen) == (1, 1)
