@@ -76,13 +76,14 @@ def select_provider(exchange: Exchange, candidates: Sequence[Candidate]) -> Sequ
     Called: once per exchange that at least two candidates can answer, after `pre_request`; the first answer that
         is not None wins. A plain function: a coroutine would itself count as the answer.
     Args:
-        exchange: read-only.
+        exchange: read-only. With `is_dry_run` nobody is asked: answer as ever, do not count it, and tell in
+            `exchange.notes`, under the plugin's name, what an operator should know of how the order came about.
         candidates: by priority, then as configured; do not change the sequence, return another.
     Returns:
         A sequence of some of the candidates, the first to be asked first; None to leave it to the next plugin.
         An empty one, or one with a candidate that was not given, counts as an exception.
     Raises: as in `pre_request`; Refused is passed to the client.
-    Example: the balancer shuffles within one priority by weight.
+    Example: the balancer keeps a session at one provider, and shares the others by weight.
     """
 
 

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "conf/proxy.yaml"
 DOCS = ROOT / "docs/configuration.md"
 SCHEMA = ROOT / "conf/proxy.schema.json"
+ROUTING = ROOT / "docs/routing.md"
 EXAMPLES = sorted((ROOT / "conf/examples").glob("*.yaml"))
 
 NOTICED_BY_THE_PROCESS = {"file_refused", "overlay_set_aside", "revision_corrupt", "revert_failed", "write_failed"}
@@ -162,6 +163,23 @@ def test_commented_values_of_a_provider_are_the_defaults_where_they_say_so() -> 
     bare = ProviderSettings.model_validate({"type": provider["type"], "baseUrl": provider["baseUrl"]})
 
     assert ProviderSettings.model_validate(provider) == bare
+
+
+def balancer_examples() -> list[str]:
+    (section,) = [each for each in ROUTING.read_text().split("\n## ") if each.startswith("Who is asked first")]
+    return re.findall(r"^```yaml\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", balancer_examples())
+def test_example_of_the_routing_guide_is_valid(text: str) -> None:
+    named = {"type": "openai", "baseUrl": "https://a.example/v1"}
+    providers = dict.fromkeys(("openai", "anthropic", "azure", "local", "east"), named)
+
+    loaded = validate(
+        document_of({"providers": providers, **parse_yaml(text, "guide")[0]}, ENVIRON, source="guide"), sections()
+    )
+
+    assert loaded.sections["balancer"] != sections()["balancer"]()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
