@@ -21,7 +21,7 @@ class RetryBudgetSettings(Section):
         0.2, ge=0, le=1, allow_inf_nan=False, description="What each request pays in; an extra attempt costs 1."
     )
     capacity: float = Field(
-        50.0, ge=0, allow_inf_nan=False, description="Most that is saved up; it is full at the start."
+        200.0, ge=0, allow_inf_nan=False, description="Most that is saved up; it is full at the start."
     )
 
 

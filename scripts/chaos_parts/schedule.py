@@ -18,10 +18,12 @@ class Sickness:
 
     Args:
         begin: makes a provider sick; `cure` makes any well again.
+        lingers: it has told clients to stay away for a while, so it is not counted on in the next phase either.
     """
 
     name: str
     begin: Callable[[FakeProvider, FaultProxy], None]
+    lingers: bool = False
 
 
 def _status(status: int, headers: dict[str, str] | None = None) -> Callable[[FakeProvider, FaultProxy], None]:
@@ -39,7 +41,7 @@ SICKNESSES = (
     Sickness("says 500", _status(500)),
     Sickness("says 529", _status(529)),
     Sickness("says 429", _status(429)),
-    Sickness("says 429, come in 2 s", _status(429, {"retry-after": "2"})),
+    Sickness("says 429, come in 1 s", _status(429, {"retry-after": "1"}), lingers=True),
     Sickness("says 401", _status(401)),
     Sickness("breaks off a tenth", lambda provider, faulty: faulty.mix({Fault.reset(range(300, 900)): 0.1})),
     Sickness("is slow", lambda provider, faulty: faulty.set(Fault.delay(0.15))),
@@ -64,8 +66,9 @@ def phases(seed: int, seconds: float, providers: int) -> Iterator[Phase]:
     """Draw the phases of a run; in each at least one provider is well."""
     random = Random(seed)
     begin_s = 0.0
+    sick: tuple[Sickness | None, ...] = (None,) * providers
     while begin_s < seconds:
-        well = random.randrange(providers)
+        well = random.choice([index for index, one in enumerate(sick) if one is None or not one.lingers])
         sick = tuple(
             None if index == well or random.random() < WELL_SHARE else random.choice(SICKNESSES)
             for index in range(providers)
