@@ -143,6 +143,17 @@ class ProviderHealth:
 
     # -- may it be asked? ----------------------------------------------------------------------------------------
 
+    def is_calm(self, lane: Lane, now_s: float) -> bool:
+        """Tell at a glance that a model may be asked without a second thought; False says nothing yet."""
+        keys = lane.keys
+        return (
+            self.breaker.is_calm
+            and lane.breaker.is_calm
+            and self.drained_s is None
+            and lane.slow_until_s <= now_s
+            and (keys is None or keys.has_usable(now_s))
+        )
+
     def absence(self, lane: Lane, now_s: float, tried: Collection[Key] = ()) -> Absence | None:
         """Tell why a model of this provider must not be asked now; None if it may.
 

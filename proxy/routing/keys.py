@@ -152,7 +152,10 @@ class KeyPool:
 
     def has_usable(self, now_s: float, tried: Collection[Key] = ()) -> bool:
         """Tell whether `choose` would find a key; takes none."""
-        return any(key.free_s <= now_s and key not in tried for key in self.keys)
+        for key in self.keys:  # noqa: SIM110 (a generator in `any` costs three times as much)
+            if key.free_s <= now_s and key not in tried:
+                return True
+        return False
 
     def why(self, key: Key, now_s: float) -> str:
         """Tell in words why a key is left alone."""

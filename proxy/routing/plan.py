@@ -1,7 +1,6 @@
 """Who is asked next, and whether anybody is: one request's way through its candidates; pure, the time is passed in."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -20,21 +19,24 @@ NOTHING_SENT: Final[frozenset[FailureKind]] = frozenset({"connect", "tls", "busy
 
 
 class Target:
-    """One candidate of one request, with what became of it so far."""
+    """One candidate of one request, with what became of it so far.
 
-    __slots__ = ("absence", "candidate", "failures", "health", "is_asked", "is_repeatable", "lane", "ready_s", "tried")
+    What most requests never change is an attribute of the class, so that making one is cheap.
+    """
+
+    absence: Absence | None = None
+    """Why it was left out when it was looked at last."""
+    tried: tuple[Key, ...] = ()
+    is_asked = False
+    is_repeatable = False
+    """The last failure allows to ask it again, from `ready_s` on."""
+    ready_s = 0.0
+    failures = 0
 
     def __init__(self, candidate: Candidate, health: ProviderHealth) -> None:
         self.candidate = candidate
         self.health = health
         self.lane: Lane = health.lane(candidate.model)
-        self.absence: Absence | None = None
-        self.tried: list[Key] = []
-        self.is_asked = False
-        self.is_repeatable = False
-        """The last failure allows to ask it again, from `ready_s` on."""
-        self.ready_s = 0.0
-        self.failures = 0
 
     @property
     def name(self) -> str:
@@ -47,17 +49,19 @@ class Target:
         return self.health.absence(self.lane, now_s)
 
 
-@dataclass(frozen=True, slots=True)
 class Step:
     """Whom to ask, with which key (None: the provider has no key of ours), after how long a wait."""
 
-    target: Target
-    key: Key | None
-    wait_s: float = 0.0
+    __slots__ = ("key", "target", "wait_s")
+
+    def __init__(self, target: Target, key: Key | None, wait_s: float = 0.0) -> None:
+        self.target = target
+        self.key = key
+        self.wait_s = wait_s
 
 
 class Plan:
-    """One request's way through its candidates.
+    """One request's way through its candidates; made cheaply, see Target.
 
     Args:
         candidates: in the order in which they are to be asked.
@@ -67,20 +71,13 @@ class Plan:
         is_upload: its body can be read only once.
     """
 
-    __slots__ = (
-        "_budget",
-        "_fallbacks",
-        "_health",
-        "_is_upload",
-        "_longest_models",
-        "_policy",
-        "_random",
-        "_received_s",
-        "attempts",
-        "ended_by",
-        "is_panic",
-        "targets",
-    )
+    attempts = 0
+    is_panic = False
+    """Everybody is left out, and the best of them is asked all the same."""
+    ended_by = ""
+    """Why nobody else was asked, in words."""
+    _too_long_for: frozenset[str | None] = frozenset()
+    """Models that said so."""
 
     def __init__(
         self,
@@ -95,11 +92,6 @@ class Plan:
         is_upload: bool = False,
     ) -> None:
         self.targets = [Target(candidate, health[candidate.provider]) for candidate in candidates]
-        self.attempts = 0
-        self.is_panic = False
-        """Everybody is left out, and the best of them is asked all the same."""
-        self.ended_by = ""
-        """Why nobody else was asked, in words."""
         self._health = health
         self._policy = policy
         self._budget = budget
@@ -107,15 +99,16 @@ class Plan:
         self._received_s = received_s
         self._fallbacks = fallbacks
         self._is_upload = is_upload
-        self._longest_models: set[str | None] = set()
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
     def first(self, now_s: float) -> Step | None:
         """Choose whom to ask first; None if nobody may be asked now."""
-        if len(self.targets) > 1:
-            lanes = [target.lane for target in self.targets]
-            judge_lanes(lanes, self.targets[0].lane.breaker.settings, now_s)
+        targets = self.targets
+        if len(targets) > 1:
+            judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
+        elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):
+            return self._step(targets[0], now_s)  # as for nearly every request
         return self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
 
     def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
@@ -155,7 +148,7 @@ class Plan:
         target.is_asked = True
         target.is_repeatable = False
         if key is not None and key not in target.tried:
-            target.tried.append(key)
+            target.tried = (*target.tried, key)
 
     def absent(self, now_s: float) -> Iterator[tuple[Target, Absence]]:
         """List who was never asked because it is left out, and why."""
@@ -177,7 +170,7 @@ class Plan:
             wait_s = backoff_s(target.failures, policy.backoff_s, policy.max_wait_s, self._random)
             target.ready_s = now_s + max(wait_s, verdict.retry_after_s or 0.0)
         if verdict.kind == "context-length":
-            self._longest_models.add(target.candidate.model)
+            self._too_long_for |= {target.candidate.model}
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -210,7 +203,7 @@ class Plan:
         """Find the first who was not asked and is well; one that comes back yields to others by its share."""
         yielding: Target | None = None
         for target in self._all(may_fall_back):
-            if target.is_asked or target.candidate.model in self._longest_models:
+            if target.is_asked or target.candidate.model in self._too_long_for:
                 continue
             target.absence = absence = target.health.absence(target.lane, now_s)
             if absence is not None:
@@ -239,7 +232,7 @@ class Plan:
             target
             for target in self.targets
             if not target.is_asked
-            and target.candidate.model not in self._longest_models
+            and target.candidate.model not in self._too_long_for
             and target.absence is not None
             and not target.absence.is_hard
         ]
