@@ -1,0 +1,63 @@
+"""How long a model takes lately: an average that follows peaks, and percentiles of the last minute."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.routing_models import BreakerSettings
+from proxy.routing.lane import FORGETS_S, HALF_WINDOW_S, Lane, PeakAverage, Recent
+
+
+def test_peak_counts_at_once_and_is_forgotten_within_seconds() -> None:
+    average = PeakAverage()
+    average.observe(0.1, 1.0)
+    average.observe(5.0, 2.0)
+
+    peak_s = average.value_s(2.0)
+    for second in range(3, 43):
+        average.observe(0.1, float(second))
+
+    assert peak_s == 5.0
+    assert 0.1 <= (average.value_s(42.0) or 0.0) < 0.3
+
+
+def test_average_fades_while_nothing_is_seen_so_that_who_was_slow_is_tried_again() -> None:
+    average = PeakAverage()
+    assert average.value_s(1.0) is None
+
+    average.observe(5.0, 1.0)
+
+    assert (average.value_s(1.0 + 3 * FORGETS_S) or 0.0) < 0.3
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 60)), min_size=1))
+def test_average_never_leaves_what_was_seen(calls: list[tuple[float, float]]) -> None:
+    average, now_s = PeakAverage(), 1.0
+    for sample_s, pause_s in calls:
+        now_s += pause_s
+        average.observe(sample_s, now_s)
+
+        assert sample_s <= (average.value_s(now_s) or 0.0) <= max(sample for sample, _ in calls)
+
+
+def test_percentile_is_of_the_last_minute_only_and_needs_enough_calls() -> None:
+    recent = Recent()
+    for _ in range(19):
+        recent.observe(0.04, 1.0)
+    assert recent.quantile(0.5, 1.0, least=20) is None
+
+    recent.observe(0.04, 1.0)
+    soon, half_later = recent.quantile(0.5, 1.0, least=20), recent.quantile(0.5, 2.0 + HALF_WINDOW_S, least=20)
+
+    assert soon is not None
+    assert 0.025 < soon <= 0.05
+    assert half_later == soon
+    assert recent.quantile(0.5, 2.0 + 2 * HALF_WINDOW_S) is None
+
+
+def test_streams_and_whole_replies_are_told_apart() -> None:
+    lane = Lane("m", BreakerSettings())
+
+    lane.observe(0.2, 9.0, 1.0, is_streaming=True)
+    lane.observe(3.0, 4.0, 1.0, is_streaming=False)
+
+    assert (lane.streams.value_s(1.0), lane.wholes.value_s(1.0)) == (0.2, 4.0)

@@ -1,0 +1,315 @@
+"""Whom one request asks, in which order, and what bounds it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from proxy.config.models import Settings
+from proxy.config.routing_models import BreakerSettings
+from proxy.errors import FailureKind
+from proxy.exchange import Candidate
+from proxy.routing.budget import RetryBudget
+from proxy.routing.failures import OWN_MISTAKE, Verdict
+from proxy.routing.health import ProviderHealth
+from proxy.routing.plan import Plan, Step
+from proxy.routing.policy import Policies, Policy
+
+POLICY = Policies(Settings()).general
+BREAKER = BreakerSettings.model_validate({"failures": 2, "cooldown": 10, "maxCooldown": 40})
+TIMEOUT = Verdict("timeout", "model", may_have_executed=True)
+OVERLOADED = Verdict("overloaded", "model", may_repeat=True)
+CONNECT = Verdict("connect", "provider")
+LIMITED = Verdict("rate-limit", "key", wants_other_key=True, may_repeat=True)
+
+
+class Rig:
+    """Providers a, b and c, all well, and plans over them."""
+
+    def __init__(self, keys: int = 0, policy: Policy = POLICY, budget: RetryBudget | None = None) -> None:
+        texts = [f"sk-{number:016d}" for number in range(keys)]
+        self.health = {name: ProviderHealth(name, BREAKER, texts) for name in "abc"}
+        self.policy = policy
+        self.budget = budget or RetryBudget(0.2, 50.0)
+
+    def plan(
+        self,
+        names: str = "abc",
+        *,
+        fallbacks: Sequence[Sequence[Candidate]] = (),
+        is_upload: bool = False,
+    ) -> Plan:
+        def more() -> Iterator[Sequence[Candidate]]:
+            yield from fallbacks
+
+        return Plan(
+            [Candidate(name, "m") for name in names],
+            self.health,
+            self.policy,
+            self.budget,
+            Random(1),
+            0.0,
+            fallbacks=more() if fallbacks else None,
+            is_upload=is_upload,
+        )
+
+    def open(self, name: str, now_s: float = 0.0) -> None:
+        """Open the circuit of a provider's model, for ten seconds."""
+        health, lane = self.health[name], self.health[name].lane("m")
+        for _ in range(2):
+            health.fail(lane, now_s, health.begin(lane, now_s), now_s, OVERLOADED, "busy")
+
+
+def ask(plan: Plan, step: Step | None) -> Step:
+    assert step is not None
+    plan.begin(step.target, step.key)
+    return step
+
+
+def fail(plan: Plan, step: Step, verdict: Verdict, now_s: float = 1.0, *, is_idempotent: bool = False) -> Step | None:
+    plan.note(step.target, verdict, now_s, is_idempotent=is_idempotent)
+    return plan.after(step.target, verdict, now_s)
+
+
+def follow(plan: Plan, verdicts: Sequence[Verdict], now_s: float = 1.0) -> list[str]:
+    """Names in the order in which they are asked, each failing as told."""
+    step, names = plan.first(now_s), []
+    for verdict in verdicts:
+        if step is None:
+            break
+        names.append(ask(plan, step).target.name)
+        step = fail(plan, step, verdict, now_s)
+    return [*names, *([step.target.name] if step is not None else [])]
+
+
+def test_candidates_are_asked_in_their_order() -> None:
+    assert follow(Rig().plan(), [CONNECT, TIMEOUT]) == ["a/m", "b/m", "c/m"]
+
+
+def test_other_keys_of_the_same_provider_go_before_other_providers() -> None:
+    rig = Rig(keys=2)
+    plan = rig.plan("ab")
+
+    first = ask(plan, plan.first(1.0))
+    second = fail(plan, first, LIMITED)
+    third = fail(plan, ask(plan, second), LIMITED)
+
+    assert second is not None
+    assert third is not None
+    assert (second.target.name, third.target.name) == ("a/m", "b/m")
+    assert first.key is not second.key
+    assert second.wait_s == 0.0
+
+
+def test_fallback_models_come_after_all_who_have_the_model_and_are_looked_up_only_then() -> None:
+    looked_up: list[str] = []
+
+    class Listing(list[Sequence[Candidate]]):
+        def __iter__(self) -> Iterator[Sequence[Candidate]]:
+            looked_up.append("now")
+            return super().__iter__()
+
+    plan = Rig().plan("ab", fallbacks=Listing([[Candidate("a", "small"), Candidate("b", "m")], [Candidate("c", "x")]]))
+    step = ask(plan, plan.first(1.0))
+    step = ask(plan, fail(plan, step, TIMEOUT))
+    assert not looked_up
+
+    step = ask(plan, fail(plan, step, TIMEOUT))
+    last = fail(plan, step, TIMEOUT)
+
+    assert (step.target.name, last and last.target.name) == ("a/small", "c/x")
+
+
+def test_same_provider_is_asked_again_last_and_after_a_wait() -> None:
+    plan = Rig().plan("ab")
+
+    step = fail(plan, ask(plan, plan.first(1.0)), OVERLOADED)
+    again = fail(plan, ask(plan, step), OVERLOADED)
+
+    assert again is not None
+    assert again.target.failures == 1
+    assert 0.0 < again.wait_s <= POLICY.backoff_s
+
+
+def test_same_provider_is_not_asked_again_once_it_may_have_executed_unless_that_is_harmless() -> None:
+    plan, harmless = Rig().plan("a"), Rig().plan("a")
+
+    assert fail(plan, ask(plan, plan.first(1.0)), TIMEOUT) is None
+    assert fail(harmless, ask(harmless, harmless.first(1.0)), TIMEOUT, is_idempotent=True) is not None
+
+
+def test_providers_own_time_is_waited_for_up_to_the_longest_wait_and_never_cut_short() -> None:
+    for retry_after_s, is_awaited in ((3.0, True), (POLICY.max_wait_s + 0.1, False)):
+        plan = Rig().plan("a")
+
+        step = fail(plan, ask(plan, plan.first(1.0)), replace(OVERLOADED, retry_after_s=retry_after_s))
+
+        assert (step is not None) is is_awaited
+        assert step is None or step.wait_s >= retry_after_s
+
+
+def test_wait_past_the_deadline_is_not_begun() -> None:
+    plan = Rig(policy=replace(POLICY, deadline_s=3.0)).plan("a")
+
+    assert fail(plan, ask(plan, plan.first(1.0)), replace(OVERLOADED, retry_after_s=2.5)) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict", "now_s", "reason"),
+    [
+        (replace(POLICY, attempts=1), CONNECT, 1.0, "1 attempts are made (failover.attempts)"),
+        (replace(POLICY, deadline_s=5.0), CONNECT, 5.0, "5 s are over (failover.deadline)"),
+        (replace(POLICY, kinds=frozenset({"tls"})), CONNECT, 1.0, "this failure is not taken elsewhere"),
+        (replace(POLICY, after_execution=False), TIMEOUT, 1.0, "it may have been executed (failover.afterExecution)"),
+        (POLICY, OWN_MISTAKE, 1.0, "this failure is not taken elsewhere"),
+    ],
+)
+def test_bound_ends_the_request_and_says_so(policy: Policy, verdict: Verdict, now_s: float, reason: str) -> None:
+    plan = Rig(policy=policy).plan()
+
+    assert fail(plan, ask(plan, plan.first(1.0)), verdict, now_s) is None
+    assert plan.ended_by == reason
+
+
+def test_used_up_budget_of_the_process_ends_the_request() -> None:
+    rig = Rig(budget=RetryBudget(0.2, 1.0))
+    first, second = rig.plan(), rig.plan()
+
+    assert fail(first, ask(first, first.first(1.0)), CONNECT) is not None
+    assert fail(second, ask(second, second.first(1.0)), CONNECT) is None
+    assert second.ended_by == "the retry budget of the process is used up"
+
+
+def test_budget_is_not_charged_where_nobody_is_left() -> None:
+    rig = Rig(budget=RetryBudget(0.2, 1.0))
+    plan = rig.plan("a")
+
+    fail(plan, ask(plan, plan.first(1.0)), CONNECT)
+
+    assert rig.budget.level == 1.0
+
+
+def test_without_failover_nobody_but_the_first_is_asked_though_its_other_keys_are() -> None:
+    rig = Rig(keys=2, policy=replace(POLICY, is_failover_on=False))
+    plan, limited = rig.plan(), rig.plan()
+
+    assert fail(plan, ask(plan, plan.first(1.0)), CONNECT) is None
+    step = fail(limited, ask(limited, limited.first(1.0)), LIMITED)
+    assert step is not None
+    assert step.target.candidate.provider == "a"
+
+
+def test_body_that_was_streamed_goes_elsewhere_only_if_nothing_was_sent() -> None:
+    for verdict, is_taken in ((CONNECT, True), (Verdict("busy"), True), (TIMEOUT, False), (OVERLOADED, False)):
+        plan = Rig().plan(is_upload=True)
+
+        assert (fail(plan, ask(plan, plan.first(1.0)), verdict) is not None) is is_taken
+
+
+def test_request_too_long_for_a_model_goes_to_models_of_other_names_only() -> None:
+    fallbacks = [[Candidate("c", "large")]]
+    plan = Rig().plan("ab", fallbacks=fallbacks)
+
+    step = fail(plan, ask(plan, plan.first(1.0)), Verdict("context-length"))
+
+    assert step is not None
+    assert step.target.name == "c/large"
+
+
+def test_one_that_is_left_out_is_passed_over_and_asked_only_when_all_others_failed() -> None:
+    rig = Rig()
+    rig.open("a")
+    plan = rig.plan()
+
+    names = follow(plan, [CONNECT, CONNECT])
+
+    assert names == ["b/m", "c/m", "a/m"]
+    assert not plan.is_panic
+
+
+def test_when_all_are_left_out_the_one_that_comes_back_first_is_asked_and_that_is_panic() -> None:
+    rig = Rig()
+    for now_s, name in enumerate("bca"):
+        rig.open(name, float(now_s))
+    plan = rig.plan()
+
+    step = plan.first(3.0)
+
+    assert step is not None
+    assert (step.target.name, plan.is_panic) == ("b/m", True)
+
+
+def test_drained_and_limited_ones_are_not_asked_even_then() -> None:
+    rig = Rig(keys=1)
+    rig.health["a"].drained_s = 1.0
+    lane = rig.health["b"].lane("m")
+    assert lane.keys is not None
+    lane.keys.limited(lane.keys.keys[0], 1.0, 30.0)
+    plan = rig.plan("ab")
+
+    assert plan.first(2.0) is None
+    assert [(target.name, absence.cause) for target, absence in plan.absent(2.0)] == [
+        ("a/m", "drained"),
+        ("b/m", "rate-limit"),
+    ]
+
+
+def test_one_that_comes_back_gets_a_growing_share_and_the_others_the_rest() -> None:
+    rig = Rig()
+    rig.open("a")
+    health, lane = rig.health["a"], rig.health["a"].lane("m")
+    health.succeed(lane, 11.0, health.begin(lane, 11.0), 11.0)
+    random = Random(5)
+
+    def share(now_s: float) -> float:
+        asked = 0
+        for _ in range(1000):
+            plan = Plan([Candidate(n, "m") for n in "ab"], rig.health, POLICY, rig.budget, random, now_s)
+            step = plan.first(now_s)
+            asked += step is not None and step.target.name == "a/m"
+        return asked / 1000
+
+    assert 0.05 < share(11.1) < 0.2
+    assert 0.45 < share(16.0) < 0.65
+    assert share(21.0) == 1.0
+
+
+def test_one_alone_has_all_of_its_share_at_once() -> None:
+    rig = Rig()
+    rig.open("a")
+    health, lane = rig.health["a"], rig.health["a"].lane("m")
+    health.succeed(lane, 11.0, health.begin(lane, 11.0), 11.0)
+
+    assert all(rig.plan("a").first(11.1) is not None for _ in range(100))
+
+
+def test_second_attempt_beside_a_late_one_goes_to_another_that_is_well() -> None:
+    rig = Rig()
+    rig.open("b")
+    plan = rig.plan()
+    ask(plan, plan.first(1.0))
+
+    other = plan.other(1.0)
+
+    assert other is not None
+    assert other.target.name == "c/m"
+    ask(plan, other)
+    assert plan.other(1.0) is None
+
+
+def test_busy_ones_are_passed_over_for_one_with_room_and_keep_their_turn() -> None:
+    plan = Rig().plan()
+    first = plan.first(1.0)
+    assert first is not None
+
+    other = plan.beside([first.target], 1.0)
+
+    assert other is not None
+    assert other.target.name == "b/m"
+    assert not first.target.is_asked
+
+
+@pytest.mark.parametrize("kind", ["connect", "tls", "timeout", "reset", "server-error", "auth"])
+def test_every_kind_that_is_named_is_taken_elsewhere(kind: FailureKind) -> None:
+    assert follow(Rig().plan("ab"), [Verdict(kind, "model")]) == ["a/m", "b/m"]
