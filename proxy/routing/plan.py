@@ -191,7 +191,8 @@ class Plan:
 
     def _next(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
         keys = target.lane.keys
-        if verdict.wants_other_key and keys is not None and (key := keys.choose(now_s, target.tried)) is not None:
+        may_use_other = verdict.wants_other_key and keys is not None and self._has_attempts_to_spare(now_s)
+        if may_use_other and keys is not None and (key := keys.choose(now_s, target.tried)) is not None:
             return Step(target, key)
         if self._policy.is_failover_on:
             step = self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
@@ -199,8 +200,19 @@ class Plan:
                 return step
         return self._repeat(now_s)
 
+    def _has_attempts_to_spare(self, now_s: float) -> bool:
+        """Tell whether an attempt is left for every provider that was not asked, and one more besides."""
+        if not self._policy.is_failover_on:
+            return True
+        fresh = sum(1 for one in self.targets if not one.is_asked and one.absence_now(now_s) is None)
+        return self._policy.attempts - self.attempts > fresh
+
     def _fresh(self, now_s: float, *, may_fall_back: bool = True) -> Target | None:
-        """Find the first who was not asked and is well; one that comes back yields to others by its share."""
+        """Find the first who was not asked and is well.
+
+        One that comes back yields to others by its share. After a failure, so does one that failed last itself: the
+        next attempt should be the last one needed.
+        """
         yielding: Target | None = None
         for target in self._all(may_fall_back):
             if target.is_asked or target.candidate.model in self._too_long_for:
@@ -208,8 +220,12 @@ class Plan:
             target.absence = absence = target.health.absence(target.lane, now_s)
             if absence is not None:
                 continue
-            share = target.health.share(target.lane, now_s)
-            if share >= 1.0 or self._random.random() < share:
+            if self.attempts:
+                is_sure = target.health.is_calm(target.lane, now_s)
+            else:
+                share = target.health.share(target.lane, now_s)
+                is_sure = share >= 1.0 or self._random.random() < share
+            if is_sure:
                 return target
             yielding = yielding or target
         return yielding

@@ -102,6 +102,12 @@ def test_other_keys_of_the_same_provider_go_before_other_providers() -> None:
     assert second.wait_s == 0.0
 
 
+def test_many_limited_keys_do_not_use_up_the_attempts_that_other_providers_are_due() -> None:
+    plan = Rig(keys=5).plan()
+
+    assert follow(plan, [LIMITED] * 3) == ["a/m", "a/m", "b/m", "c/m"]
+
+
 def test_fallback_models_come_after_all_who_have_the_model_and_are_looked_up_only_then() -> None:
     looked_up: list[str] = []
 
@@ -137,6 +143,15 @@ def test_same_provider_is_not_asked_again_once_it_may_have_executed_unless_that_
 
     assert fail(plan, ask(plan, plan.first(1.0)), TIMEOUT) is None
     assert fail(harmless, ask(harmless, harmless.first(1.0)), TIMEOUT, is_idempotent=True) is not None
+
+
+def test_one_whose_circuit_has_opened_is_not_asked_again() -> None:
+    rig = Rig()
+    plan = rig.plan("a")
+    step = ask(plan, plan.first(0.5))
+    rig.open("a", 0.5)
+
+    assert fail(plan, step, OVERLOADED) is None
 
 
 def test_providers_own_time_is_waited_for_up_to_the_longest_wait_and_never_cut_short() -> None:
@@ -273,6 +288,15 @@ def test_one_that_comes_back_gets_a_growing_share_and_the_others_the_rest() -> N
     assert 0.05 < share(11.1) < 0.2
     assert 0.45 < share(16.0) < 0.65
     assert share(21.0) == 1.0
+
+
+def test_after_a_failure_one_that_failed_last_itself_yields_to_one_that_did_not() -> None:
+    rig = Rig()
+    health, lane = rig.health["b"], rig.health["b"].lane("m")
+    health.fail(lane, 0.0, health.begin(lane, 0.0), 0.5, OVERLOADED, "busy")
+
+    assert follow(rig.plan(), [CONNECT, CONNECT]) == ["a/m", "c/m", "b/m"]
+    assert follow(rig.plan("ba"), []) == ["b/m"]
 
 
 def test_one_alone_has_all_of_its_share_at_once() -> None:
