@@ -109,7 +109,7 @@ class Plan:
             judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
         elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):
             return self._step(targets[0], now_s)  # as for nearly every request
-        return self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
+        return self._step(self._fresh(now_s) or self._least_bad(), now_s)
 
     def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
         """Choose whom to ask after a failure that was noted; None if the request ends with it."""
@@ -195,7 +195,7 @@ class Plan:
         if may_use_other and keys is not None and (key := keys.choose(now_s, target.tried)) is not None:
             return Step(target, key)
         if self._policy.is_failover_on:
-            step = self._step(self._fresh(now_s) or self._least_bad(now_s), now_s)
+            step = self._step(self._fresh(now_s) or self._least_bad(), now_s)
             if step is not None:
                 return step
         return self._repeat(now_s)
@@ -242,8 +242,11 @@ class Plan:
             self.targets += new
             yield from new
 
-    def _least_bad(self, now_s: float) -> Target | None:
-        """Find who may be asked although it is left out, because nobody else is: the one that comes back first."""
+    def _least_bad(self) -> Target | None:
+        """Find who may be asked although it is left out, because nobody else is.
+
+        Any of them: who is back is not known, and the first answer closes its circuit for all.
+        """
         found = [
             target
             for target in self.targets
@@ -255,7 +258,7 @@ class Plan:
         if not found:
             return None
         self.is_panic = self.is_panic or self.attempts == 0
-        return min(found, key=lambda target: _comes_back_s(target, now_s))
+        return self._random.choice(found)
 
     def _repeat(self, now_s: float) -> Step | None:
         """Find who may be asked again soonest, within the longest wait and the deadline."""
@@ -275,8 +278,3 @@ class Plan:
             return None
         key = target.health.key_for(target.lane, now_s, target.tried)
         return None if key is None and target.lane.keys is not None else Step(target, key)
-
-
-def _comes_back_s(target: Target, now_s: float) -> float:
-    absence = target.absence
-    return now_s if absence is None or absence.until_s is None else absence.until_s
