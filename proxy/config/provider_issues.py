@@ -61,7 +61,7 @@ def _models(settings: Settings, name: str, provider: ProviderSettings) -> Iterat
 
 
 def _keys(raw: Json, name: str, provider: ProviderSettings) -> Iterator[Issue]:
-    if provider.api_key is not None or provider.api_key_file or provider.type == "echo":
+    if _holds_key(provider) or provider.type == "echo":
         return
     path: KeyPath = ("providers", name, "apiKey")
     written = value_at(raw, path)
@@ -102,7 +102,7 @@ def _transport(raw: Json, name: str, provider: ProviderSettings) -> Iterator[Iss
             "authorities of one's own",
             None,
         )
-    has_key = provider.api_key is not None or provider.api_key_file or any(map(is_secret_name, provider.headers))
+    has_key = _holds_key(provider) or any(map(is_secret_name, provider.headers))
     if scheme == "http" and has_key and not is_loopback(_host(provider)):
         path: KeyPath = ("providers", name, "baseUrl")
         written = str(value_at(raw, path))
@@ -117,6 +117,10 @@ def _transport(raw: Json, name: str, provider: ProviderSettings) -> Iterator[Iss
             why,
             patch=secure,
         )
+
+
+def _holds_key(provider: ProviderSettings) -> bool:
+    return provider.api_key is not None or bool(provider.api_key_file or provider.api_keys)
 
 
 def _host(provider: ProviderSettings) -> str:

@@ -1,11 +1,11 @@
 """Issues of where requests go: aliases that lead nowhere, fallback that never happens or makes answers up, shares."""
 
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
 from proxy.config.document import dotted, printable
+from proxy.config.failover_issues import has_model
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested, value_at
 from proxy.config.loader import Loaded
@@ -77,7 +77,7 @@ def _alias_to_nothing(settings: Settings, alias: str, written: list[Any]) -> Ite
 
 def _alias_to_unlisted_model(settings: Settings, raw: Json, alias: str) -> Iterator[Issue]:
     for position, (name, provider, model) in enumerate(_targets(settings, alias)):
-        if _is_dead(provider) or provider.type == "echo" or not provider.models or _has(provider, model):
+        if _is_dead(provider) or provider.type == "echo" or not provider.models or has_model(provider, model):
             continue
         path: KeyPath = ("providers", name, "models")
         yield Issue(
@@ -91,15 +91,14 @@ def _alias_to_unlisted_model(settings: Settings, raw: Json, alias: str) -> Itera
         )
 
 
-def _has(provider: ProviderSettings, model: str) -> bool:
-    patterns = (re.escape(each).replace(r"\*", ".*").replace(r"\?", ".") for each in provider.models)
-    return re.fullmatch("|".join(patterns), model, re.DOTALL) is not None
-
-
 def _fallback_unreachable(settings: Settings, alias: str) -> Iterator[Issue]:
     """A target of another format is reached all the same, by clients that speak it."""
-    if settings.enable_fallback_providers:
+    own = settings.failover.models.get(alias)
+    if settings.enable_fallback_providers if own is None or own.enabled is None else own.enabled:
         return
+    is_own = own is not None and own.enabled is not None
+    path: KeyPath = ("failover", "models", alias, "enabled") if is_own else ("enableFallbackProviders",)
+    switch = dotted(path)
     live = [(target, provider) for target, provider, _ in _targets(settings, alias) if not _is_dead(provider)]
     taken: set[str] = set()
     for name, provider in live:
@@ -108,9 +107,9 @@ def _fallback_unreachable(settings: Settings, alias: str) -> Iterator[Issue]:
                 "fallback_unreachable",
                 "warning",
                 dotted(("models", alias)),
-                f"has {len(live)} targets, and enableFallbackProviders is false: {name} is never asked",
+                f"has {len(live)} targets, and {switch} is false: {name} is never asked",
                 "the first target that speaks the client's format gets every request, also while it fails",
-                patch={"enableFallbackProviders": True},
+                patch=nested(path, True),
             )
             return
         taken.add(provider.type)

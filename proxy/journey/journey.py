@@ -1,6 +1,7 @@
 """One exchange's way to an answer: asks its candidates by plan, one after the other or two at once."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +24,10 @@ from proxy.tasks import Tasks
 from proxy.upstream.slots import Priority, Slots
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+READ_TIMEOUT: Final = b"x-stainless-read-timeout"
+"""Of OpenAI's and Anthropic's SDKs, in seconds."""
+PLAIN_SECONDS: Final = re.compile(rb"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 PRIORITIES: Final[dict[bytes, Priority]] = {b"high": "high", b"low": "low"}
 
@@ -137,12 +142,19 @@ class Journey:
         """Take note of a failure and choose whom to ask now; None if the request ends with it."""
         plan, now_s = self._plan, self._kit.clock()
         verdict = judge(error)
+        if not self._failures and (limit_s := self._clients_deadline_s()) is not None:
+            plan.deadline_s = min(plan.deadline_s, limit_s)
         self._failures.append(Failed(step.target, verdict, error))
         plan.note(step.target, verdict, now_s, is_idempotent=self._is_idempotent())
         then = plan.after(step.target, verdict, now_s)
         if then is not None:
             self._kit.news.failed_over(self._exchange, step, verdict, error, then)
         return then
+
+    def _clients_deadline_s(self) -> float | None:
+        """Read how long the client's SDK waits for an answer: what begins later would be paid for and thrown away."""
+        value = self._exchange.request.header(READ_TIMEOUT)
+        return float(value) if value is not None and PLAIN_SECONDS.fullmatch(value) else None
 
     def _is_idempotent(self) -> bool:
         request = self._exchange.request

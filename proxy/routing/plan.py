@@ -94,6 +94,8 @@ class Plan:
         self.targets = [Target(candidate, health[candidate.provider]) for candidate in candidates]
         self._health = health
         self._policy = policy
+        self.deadline_s = policy.deadline_s
+        """No attempt begins later than this after the request came; may be lowered."""
         self._budget = budget
         self._random = random
         self._received_s = received_s
@@ -185,8 +187,8 @@ class Plan:
             return "it may have been executed (failover.afterExecution)"
         if self.attempts >= policy.attempts:
             return f"{policy.attempts} attempts are made (failover.attempts)"
-        if now_s - self._received_s >= policy.deadline_s:
-            return f"{policy.deadline_s:g} s are over (failover.deadline)"
+        if now_s - self._received_s >= self.deadline_s:
+            return f"{self.deadline_s:g} s are over (failover.deadline, or the client's own)"
         return None
 
     def _next(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
@@ -268,7 +270,7 @@ class Plan:
         target = min(ready, key=lambda one: one.ready_s)
         wait_s = max(0.0, target.ready_s - now_s)
         policy = self._policy
-        if wait_s > policy.max_wait_s or now_s + wait_s - self._received_s > policy.deadline_s:
+        if wait_s > policy.max_wait_s or now_s + wait_s - self._received_s > self.deadline_s:
             return None
         key = target.health.key_for(target.lane, now_s + wait_s)
         return None if key is None and target.lane.keys is not None else Step(target, key, wait_s)

@@ -52,6 +52,34 @@ WRONG: list[tuple[Raw, str, str, str, str]] = [
         "has 2 targets, and enableFallbackProviders is false: b is never asked",
     ),
     (
+        two(models={"fast": ["a/x", "b/y"]}, failover={"models": {"fast": {"enabled": False}}}),
+        "fallback_unreachable",
+        "warning",
+        "models.fast",
+        "has 2 targets, and failover.models.fast.enabled is false: b is never asked",
+    ),
+    (
+        one(remote(models=["gpt-*"]), failover={"models": {"gtp-4": {"attempts": 2}}}),
+        "failover_of_nothing",
+        "warning",
+        "failover.models.gtp-4",
+        "is no alias, and no enabled provider has a model of this name",
+    ),
+    (
+        one(remote(models=["gpt-*"]), failover={"models": {"gpt-4": {"fallbacks": ["a/x", "cluade"]}}}),
+        "fallback_to_nothing",
+        "warning",
+        "failover.models.gpt-4.fallbacks.1",
+        '"cluade" is no alias, no model of an enabled provider, and no provider/model',
+    ),
+    (
+        one(remote(), hedging={"enabled": True}),
+        "hedging_alone",
+        "info",
+        "hedging.enabled",
+        "is on, and there are no two enabled providers",
+    ),
+    (
         two(models={"fast": ["a/x", "e/y"]}),
         "fallback_echo",
         "warning",
@@ -198,6 +226,23 @@ RIGHT: list[tuple[str, Raw]] = [
     ("a model of its own list", one(remote(models=["gpt-*"]), models={"fast": ["a/gpt-4"]})),
     ("an alias of a provider without a list", one(remote(models=[]), models={"fast": ["a/gpt-4"]})),
     ("fallback among real ones", two(models={"fast": ["a/x", "b/y"]})),
+    (
+        "fallbacks by alias, model and provider",
+        one(
+            remote(models=["gpt-*"]),
+            models={"fast": ["a/gpt-4"]},
+            failover={"models": {"fast": {"fallbacks": ["gpt-5", "a/any"]}, "gpt-6": {"fallbacks": ["fast"]}}},
+        ),
+    ),
+    (
+        "a fallback switched on for one alias",
+        two(
+            models={"fast": ["a/x", "b/y"]},
+            enableFallbackProviders=False,
+            failover={"models": {"fast": {"enabled": True}}},
+        ),
+    ),
+    ("hedging between two", {"providers": {"a": remote(), "b": remote(models=["y"])}, "hedging": {"enabled": True}}),
     ("echo named on purpose", two(models={"try": ["e/x"]})),
     ("echo before a real one", two(models={"try": ["e/x", "a/x"]})),
     (

@@ -175,7 +175,7 @@ def test_wait_past_the_deadline_is_not_begun() -> None:
     ("policy", "verdict", "now_s", "reason"),
     [
         (replace(POLICY, attempts=1), CONNECT, 1.0, "1 attempts are made (failover.attempts)"),
-        (replace(POLICY, deadline_s=5.0), CONNECT, 5.0, "5 s are over (failover.deadline)"),
+        (replace(POLICY, deadline_s=5.0), CONNECT, 5.0, "5 s are over (failover.deadline, or the client's own)"),
         (replace(POLICY, kinds=frozenset({"tls"})), CONNECT, 1.0, "this failure is not taken elsewhere"),
         (replace(POLICY, after_execution=False), TIMEOUT, 1.0, "it may have been executed (failover.afterExecution)"),
         (POLICY, OWN_MISTAKE, 1.0, "this failure is not taken elsewhere"),
