@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import orjson
@@ -14,6 +13,7 @@ from loguru import logger
 from proxy.config.models import LogSettings
 from proxy.events import LEVELS, Event, Events, Level
 from proxy.redaction import Redactor, is_secret_name
+from proxy.values import timestamp
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -150,7 +150,12 @@ class Logs:
         self, time_s: float, level: str, kind: str, message: str, fields: Mapping[str, object], exception: str | None
     ) -> None:
         try:
-            own = {"timestamp": _timestamp(time_s), "level": level, "event": kind, "message": self._clean(message)}
+            own = {
+                "timestamp": timestamp(time_s, is_exact=True),
+                "level": level,
+                "event": kind,
+                "message": self._clean(message),
+            }
             others = {
                 (f"field_{key}" if key in _OWN_KEYS else key): self._field(key, value) for key, value in fields.items()
             }
@@ -269,7 +274,3 @@ def _shorten(value: Any, limit: int) -> Any:  # Any: JSON
     if isinstance(value, dict):
         return {_shorten(key, limit): _shorten(item, limit) for key, item in list(value.items())[:limit]}
     return [_shorten(item, limit) for item in value[:limit]] if isinstance(value, list) else value
-
-
-def _timestamp(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

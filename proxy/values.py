@@ -1,7 +1,8 @@
-"""Durations and sizes as people write them: `"60s"`, `"5m"`, `"64MB"`, or a bare number."""
+"""Durations, sizes and times as people write them: `"60s"`, `"5m"`, `"64MB"`, `"2026-01-31T14:00:00Z"`."""
 
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -90,6 +91,12 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h {minutes}m"
     return f"{minutes}m {rest}s" if minutes else f"{rest}s"
+
+
+def timestamp(time_s: float, *, is_exact: bool = False) -> str:
+    """Write a wall clock time as RFC 3339 in UTC, to the second, or to the millisecond if it has to be exact."""
+    moment = datetime.fromtimestamp(time_s, UTC)
+    return moment.isoformat(timespec="milliseconds" if is_exact else "seconds").replace("+00:00", "Z")
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(json_schema_extra={"format": "duration"})]

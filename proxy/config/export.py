@@ -1,7 +1,6 @@
 """The document as `GET /config` shows it: whole, defaults filled in, without secrets."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -9,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from proxy.config.loader import Loaded
 from proxy.config.secrets import SecretStore, redact
+from proxy.values import timestamp
 
 MARKER = "$export"
 
@@ -23,8 +23,7 @@ def mark(shown: Mapping[str, Any], *, revision: int, time_s: float) -> dict[str,
     Returns:
         The document with `{"$export": {"revision": int, "time": RFC 3339 str, "sections": [str, ...]}}` before it.
     """
-    time = datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {MARKER: {"revision": revision, "time": time, "sections": list(shown)}, **shown}
+    return {MARKER: {"revision": revision, "time": timestamp(time_s), "sections": list(shown)}, **shown}
 
 
 def show(loaded: Loaded, store: SecretStore) -> dict[str, Any]:  # Any: JSON

@@ -8,7 +8,8 @@ from proxy.errors import Refused, UnknownPath
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.reload.configuration import Configuration
 from proxy.reload.file import ConfigFile
-from proxy.server.orders import Answers, ends, flag, order_of, timestamp
+from proxy.server.orders import Answers, ends, flag, order_of
+from proxy.values import timestamp
 
 
 class DeploymentRoutes:

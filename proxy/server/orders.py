@@ -1,7 +1,6 @@
 """Between HTTP and changes of configuration: what a call says of the change it wants, and what it is answered."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.config.document import printable
@@ -14,7 +13,7 @@ from proxy.config.revisions import Cause, Pending
 from proxy.errors import ConfigError, Fault, MalformedBody
 from proxy.plugin import AdminReply, AdminRequest, Issue
 from proxy.reload.order import Order, Outcome
-from proxy.values import parse_duration
+from proxy.values import parse_duration, timestamp
 
 MAX_REASON_LENGTH: Final = 500
 MAX_AUTHOR_LENGTH: Final = 100
@@ -121,11 +120,6 @@ def ends(pending: Sequence[Pending]) -> Json:
         "expiresAt": timestamp(timed[-1]) if timed else None,
         "guardUntil": timestamp(guarded[-1]) if guarded else None,
     }
-
-
-def timestamp(time_s: float) -> str:
-    """Write a wall clock time as RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _fault(name: str, message: str, got: object) -> ConfigError:

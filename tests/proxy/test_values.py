@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.values import format_duration, format_size, parse_duration, parse_size, parse_timeout
+from proxy.values import format_duration, format_size, parse_duration, parse_size, parse_timeout, timestamp
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,9 @@ def test_size_is_shown(size: float, shown: str) -> None:
 )
 def test_duration_is_shown(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+def test_time_is_written_in_utc_as_exact_as_it_is_asked_for() -> None:
+    written = timestamp(1769868000.1254), timestamp(1769868000.1254, is_exact=True)
+
+    assert written == ("2026-01-31T14:00:00Z", "2026-01-31T14:00:00.125Z")
