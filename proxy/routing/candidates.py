@@ -33,6 +33,11 @@ def _price_list(prices: Mapping[str, PriceSettings]) -> list[tuple[re.Pattern[st
     return [(compile_patterns((name,)), Price(one.input, one.output)) for name, one in prices.items()]
 
 
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return f"{shown} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else shown
+
+
 class Candidates:
     """Answers which providers have a model, for one revision of the configuration; remembers what it was asked.
 
@@ -47,6 +52,7 @@ class Candidates:
         self._health = health or {}
         self._prices = {name: _price_list(provider.settings.prices) for name, provider in providers.items()}
         self._aliases = settings.models
+        self._disabled = [name for name, one in settings.providers.items() if not one.enabled]
         self._providers = providers
         is_echo_alone = all(provider.settings.type == "echo" for provider in providers.values())
         self._patterns = [
@@ -78,6 +84,16 @@ class Candidates:
                 self._known.clear()
             self._known[key] = found
         return found
+
+    def passed_over(self, model: str, format_name: str, translates_to: frozenset[str] = frozenset()) -> dict[str, str]:
+        """Tell why the other providers have no part in a model that somebody has: `{provider: why}`.
+
+        Raises: as `find`.
+        """
+        found = {one.provider for one in self.find(model, format_name, translates_to)}
+        matching = {one.provider for one in self._matching(model)}
+        why = {name: self._why_not(name, model, format_name, matching) for name in self._providers if name not in found}
+        return why | {name: f"providers.{name}.enabled is false" for name in self._disabled}
 
     def default(self, format_name: str) -> Sequence[Candidate]:
         """Find who could take the paths of a format that name no model, echo only while it is alone."""
@@ -116,7 +132,7 @@ class Candidates:
             raise UnknownModel(f"no provider has the model {model[:200]!r}; there are {self._model_list()}")
         fitting = [one for one in found if self._can_serve(one, format_name, translates_to)]
         if not fitting:
-            formats = sorted({self._format_of(one) for one in found})
+            formats = sorted({self._format_of(one.provider) for one in found})
             raise TranslationUnsupported(
                 f"the model {model[:200]!r} is only at a provider of the {' or '.join(formats)} format, "
                 f"and this path speaks {format_name}; translation between the two is not there yet"
@@ -133,6 +149,20 @@ class Candidates:
             for provider, pattern in self._patterns
             if pattern.fullmatch(model)
         ]
+
+    def _why_not(self, name: str, model: str, format_name: str, matching: set[str]) -> str:
+        provider = self._providers[name]
+        if name in matching:
+            return f"it speaks the {self._format_of(name)} format, and {format_name} is not translated to it"
+        if model in self._aliases:
+            return f"the alias {model!r} does not name it"
+        if self._named(model):
+            return "the request names another provider"
+        if provider.settings.type == "echo":
+            return "echo stands in for nobody: an alias, or echo/…, has to name it"
+        if not provider.settings.models:
+            return f"providers.{name}.models is empty: only an alias, or {name}/…, leads to it"
+        return f"none of its models fits: {_listed(provider.settings.models)}"
 
     def _named(self, target: str, priority: int = 0) -> list[Candidate]:
         name, slash, model = target.partition("/")
@@ -152,8 +182,8 @@ class Candidates:
         provider = self._providers[candidate.provider]
         return provider.speaks(format_name) or any(provider.speaks(name) for name in translates_to)
 
-    def _format_of(self, candidate: Candidate) -> str:
-        wire = self._providers[candidate.provider].format
+    def _format_of(self, name: str) -> str:
+        wire = self._providers[name].format
         return wire.name if wire is not None else "no particular"
 
     def _model_list(self) -> str:
@@ -162,8 +192,7 @@ class Candidates:
             names.extend(provider.settings.models)
         if not names:
             return f"no models configured (providers: {self._provider_list()}; use provider/model)"
-        shown = ", ".join(list(dict.fromkeys(names))[:MAX_NAMED])
-        return f"{shown} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else shown
+        return _listed(list(dict.fromkeys(names)))
 
     def _provider_list(self) -> str:
         return ", ".join(self._providers) or "none"

@@ -37,6 +37,19 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a reset has made undone.
+
+    Args:
+        circuits: that were open or half open: the provider's by its name, a model's as `provider/model`.
+        cooldowns: of keys, and of models that were left out as too slow.
+    """
+
+    circuits: tuple[str, ...] = ()
+    cooldowns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A circuit that opened, closed or lets a probe through: for people."""
 
@@ -61,8 +74,8 @@ class LaneLoad:
 
     def latency_s(self, is_streaming: bool, now_s: float) -> float | None:
         """Tell how long this model of the provider takes lately."""
-        lane = self._health.lane(self._model)
-        return (lane.streams if is_streaming else lane.wholes).value_s(now_s)
+        lane = self._health.known(self._model)
+        return None if lane is None else (lane.streams if is_streaming else lane.wholes).value_s(now_s)
 
 
 class ProviderHealth:
@@ -104,11 +117,15 @@ class ProviderHealth:
         else:
             self.adaptive.resettle(provider.max_concurrency)
 
-    def reset(self, now_s: float) -> None:
+    def reset(self, now_s: float) -> Forgotten:
         """Forget every failure and cooldown."""
-        self.breaker.reset(now_s)
+        circuits = [self.name] if self.breaker.reset(now_s) is not None else []
+        cooldowns = 0
         for lane in self._lanes.values():
-            lane.reset(now_s)
+            cooldowns += lane.cooldowns(now_s)
+            if lane.reset(now_s) is not None:
+                circuits.append(self._name_of(lane))
+        return Forgotten(tuple(circuits), cooldowns)
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 
@@ -120,8 +137,21 @@ class ProviderHealth:
                 self._lanes = {name: one for name, one in self._lanes.items() if not one.breaker.is_calm}
                 if len(self._lanes) >= MOST_LANES:
                     self._lanes.pop(next(iter(self._lanes)))
-            lane = self._lanes[model] = Lane(model, self._settings, self._credentials)
+            lane = self._lanes[model] = self.unknown(model)
         return lane
+
+    def known(self, model: str | None) -> Lane | None:
+        """Find what is known of a model, None if it was never asked for; keeps nothing, unlike `lane`."""
+        return self._lanes.get(model)
+
+    def unknown(self, model: str | None) -> Lane:
+        """Make what would be known of a model that was never asked for; it is not kept."""
+        return Lane(model, self._settings, self._credentials)
+
+    @property
+    def keys(self) -> KeyPool:
+        """The keys it has, as if none was used yet; for each model there are some of their own."""
+        return KeyPool(self._credentials)
 
     @property
     def has_open_circuit(self) -> bool:
@@ -166,7 +196,7 @@ class ProviderHealth:
             return None
         keys, breaker = lane.keys, lane.breaker
         if keys is not None and not keys.has_usable(now_s, tried):
-            return _without_key(keys, now_s, tried)
+            return without_key(keys, now_s, tried)
         if self.breaker.is_calm and breaker.is_calm and lane.slow_until_s <= now_s:
             return None
         for what, one in (("provider", self.breaker), (f"model {lane.model}", breaker)):
@@ -245,11 +275,14 @@ class ProviderHealth:
         if one is not None:
             found.append(Change(self.name, one, self.breaker.reason or ""))
         if other is not None:
-            found.append(Change(f"{self.name}/{lane.model}", other, lane.breaker.reason or ""))
+            found.append(Change(self._name_of(lane), other, lane.breaker.reason or ""))
         return tuple(found)
 
+    def _name_of(self, lane: Lane) -> str:
+        return f"{self.name}/{lane.model}"
 
-def _without_key(keys: KeyPool, now_s: float, tried: Collection[Key]) -> Absence:
+
+def without_key(keys: KeyPool, now_s: float, tried: Collection[Key] = ()) -> Absence:
     """Tell why none of the keys can be used, by the one that comes back first."""
     if not (left := [key for key in keys.keys if key not in tried]):
         return Absence("rate-limit", "every key was tried", None, is_hard=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from proxy.routing.quota import Quota
 
@@ -239,18 +239,19 @@ class KeyPool:
         for key in self.keys:
             key.forget()
 
-    def describe(self, now_s: float) -> list[dict[str, object]]:
+    def describe(self, now_s: float) -> list[dict[str, Any]]:  # Any: JSON
         """Describe the keys, ready for JSON.
 
         Returns:
             `[{"key": mask, "state": "ok" | "cooling" | "refused" | "used_up", "untilS": float | None,
             "reason": str | None, "failures": int, "remainingRequests": int | None, "remainingTokens": int | None,
-            "quotaAgeS": float | None}]`; `untilS` counts from now, `failures` are those in a row.
+            "quotaAgeS": float | None}]`; `untilS` counts from now, `failures` are those in a row. What the provider
+            said is left is told until its limit starts anew.
         """
         return [_describe(key, now_s) for key in self.keys]
 
 
-def _describe(key: Key, now_s: float) -> dict[str, object]:
+def _describe(key: Key, now_s: float) -> dict[str, Any]:  # Any: JSON
     state, reason = "ok", None
     if key.refused_until_s > now_s:
         state, reason = "refused", REFUSED
@@ -260,25 +261,36 @@ def _describe(key: Key, now_s: float) -> dict[str, object]:
         state, reason = "cooling", LIMITED
     elif key.used_up_until_s > now_s:
         state, reason = "used_up", USED_UP
-    quota = key.quota
+    quota, age_s = key.quota or Quota(), now_s - key.quota_s
+    requests = quota.requests_left if age_s < _or_ever(quota.requests_reset_s) else None
+    tokens = quota.tokens_left if age_s < _or_ever(quota.tokens_reset_s) else None
     return {
         "key": key.mask,
         "state": state,
         "untilS": None if state == "ok" else round(key.free_s - now_s, 3),
         "reason": reason,
         "failures": key.limits + key.refusals,
-        "remainingRequests": None if quota is None else quota.requests_left,
-        "remainingTokens": None if quota is None else quota.tokens_left,
-        "quotaAgeS": None if quota is None else round(now_s - key.quota_s, 3),
+        "remainingRequests": requests,
+        "remainingTokens": tokens,
+        "quotaAgeS": None if requests is None and tokens is None else round(now_s - key.quota_s, 3),
     }
+
+
+def _or_ever(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
 
 
 def _grown_s(first_s: float, times: int, most_s: float) -> float:
     return min(first_s * 2.0 ** min(times - 1, MAX_DOUBLINGS), most_s)
 
 
+def mask_of(text: str) -> str:
+    """Write what people see in place of a credential: its last characters, or nothing of a short one."""
+    return f"…{text[-SHOWN_CHARS:]}" if len(text) >= MIN_CHARS_TO_SHOW else "…"
+
+
 def _free_mask(text: str, taken: Collection[str]) -> str:
-    plain = f"…{text[-SHOWN_CHARS:]}" if len(text) >= MIN_CHARS_TO_SHOW else "…"
+    plain = mask_of(text)
     mask, number = plain, 1
     while mask in taken:
         number += 1

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.config.routing_models import BreakerSettings
 from proxy.metrics import LATENCY_BUCKETS_S, Distribution
-from proxy.routing.breaker import Breaker
+from proxy.routing.breaker import Breaker, State
 from proxy.routing.keys import KeyPool
 
 FORGETS_S: Final = 10.0
@@ -87,6 +87,7 @@ class Lane:
 
     __slots__ = (
         "breaker",
+        "durations",
         "first_bytes",
         "judged_at_s",
         "keys",
@@ -104,6 +105,7 @@ class Lane:
         self.streams = PeakAverage()
         self.wholes = PeakAverage()
         self.first_bytes = Recent()
+        self.durations = Recent()
         self.judged_at_s = 0.0
         """When it was last compared with its rivals; see `outliers`."""
         self.slow_until_s = 0.0
@@ -113,6 +115,7 @@ class Lane:
     def observe(self, first_byte_s: float, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that went well."""
         self.first_bytes.observe(first_byte_s, now_s)
+        self.durations.observe(duration_s, now_s)
         if is_streaming:
             self.streams.observe(first_byte_s, now_s)
         else:
@@ -126,15 +129,21 @@ class Lane:
         else:
             self.keys.resettle(credentials)
 
+    def cooldowns(self, now_s: float) -> int:
+        """Count what makes it be left alone besides its circuit: keys that rest, and that it is slow."""
+        keys = () if self.keys is None else self.keys.keys
+        return sum(key.free_s > now_s for key in keys) + (self.slow_until_s > now_s)
+
     def forget_times(self) -> None:
         """Begin anew: what it takes after a rest says more than what it took before."""
         self.first_bytes = Recent()
+        self.durations = Recent()
         self.streams = PeakAverage()
         self.wholes = PeakAverage()
 
-    def reset(self, now_s: float) -> None:
-        """Forget what went wrong."""
-        self.breaker.reset(now_s)
+    def reset(self, now_s: float) -> State | None:
+        """Forget what went wrong; returns the new state of the circuit if this changed it."""
         self.slow_until_s = 0.0
         if self.keys is not None:
             self.keys.reset()
+        return self.breaker.reset(now_s)

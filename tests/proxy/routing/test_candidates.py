@@ -277,3 +277,36 @@ def test_name_without_wildcards_matches_itself_alone(exact: str) -> None:
 
     assert pattern.fullmatch(exact)
     assert not pattern.fullmatch(exact + "x")
+
+
+# -- why not --------------------------------------------------------------------------------------------------------
+
+
+def test_each_other_provider_is_told_why_it_has_no_part() -> None:
+    candidates = make(
+        {"fast": ["a/m"]},
+        a=provider("openai", "m"),
+        claude=provider("anthropic", "*"),
+        other=provider("openai", "x", "y"),
+        raw=provider("openai"),
+        off=provider("openai", "m", enabled=False),
+        echo=provider("echo", "*"),
+    )
+
+    by_name = candidates.passed_over("m", "openai")
+
+    assert by_name == {
+        "claude": "it speaks the anthropic format, and openai is not translated to it",
+        "other": "none of its models fits: x, y",
+        "raw": "providers.raw.models is empty: only an alias, or raw/…, leads to it",
+        "echo": "echo stands in for nobody: an alias, or echo/…, has to name it",
+        "off": "providers.off.enabled is false",
+    }
+    assert candidates.passed_over("fast", "openai")["other"] == "the alias 'fast' does not name it"
+    assert candidates.passed_over("a/z", "openai")["other"] == "the request names another provider"
+    assert "claude" not in candidates.passed_over("m", "native", NATIVE)
+
+
+def test_model_that_nobody_has_is_refused_before_anybody_is_told_why() -> None:
+    with pytest.raises(UnknownModel):
+        make(a=provider("openai", "m")).passed_over("nope", "openai")

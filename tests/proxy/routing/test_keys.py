@@ -266,7 +266,7 @@ def test_no_text_about_a_key_shows_more_than_four_of_its_characters(texts: list[
 def test_status_tells_what_is_known_of_each_key() -> None:
     pool = KeyPool([*TEXTS, "sk-test-dddddddddddd"])
     ok, told, refused, used_up = pool.keys
-    pool.used(ok, 10.0, 9.0, Quota(7, 900, 1.0, 1.0))
+    pool.used(ok, 10.0, 9.0, Quota(7, 900, 30.0, 3.0))
     pool.limited(told, 10.0, 30.0)
     pool.refused(refused, 10.0)
     pool.used(used_up, 10.0, 9.0, Quota(0, None, 5.0, None))
@@ -283,6 +283,9 @@ def test_status_tells_what_is_known_of_each_key() -> None:
         "remainingTokens": 900,
         "quotaAgeS": 2.0,
     }
+    later, at_last = pool.describe(13.0)[0], pool.describe(40.0)[0]
+    assert (later["remainingRequests"], later["remainingTokens"], later["quotaAgeS"]) == (7, None, 3.0)
+    assert (at_last["remainingRequests"], at_last["quotaAgeS"]) == (None, None)
     assert [(one["state"], one["untilS"], one["failures"]) for one in told_of[1:]] == [
         ("cooling", 28.0, 1),
         ("refused", 8.0, 1),

@@ -1,0 +1,160 @@
+"""Who would be asked if a request came now, and why the others would not; reads only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.exchange import Candidate, JsonObject
+from proxy.routing.health import Absence, ProviderHealth
+from proxy.routing.policy import Policy
+from proxy.routing.state import When
+
+FADED_S: Final = 0.001
+"""Averages fade while nothing is called; below this they say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """One candidate as a request would find it now.
+
+    Args:
+        absence: why it would be left out; None if it would not.
+        share: which part of its requests it gets, from 0 to 1: less than all while it comes back.
+    """
+
+    candidate: Candidate
+    absence: Absence | None
+    share: float
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, for people."""
+        return f"{self.candidate.provider}/{self.candidate.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who would be asked first.
+
+    Args:
+        first: None if nobody would be, or if it cannot be foretold.
+        desperate: everybody is left out, and any of these is asked all the same.
+        summary: in words.
+    """
+
+    first: Prospect | None
+    summary: str
+    desperate: tuple[Prospect, ...] = ()
+
+    @property
+    def is_panic(self) -> bool:
+        """Everybody is left out, and somebody is asked all the same."""
+        return bool(self.desperate)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and for what kind of request it is asked.
+
+    Args:
+        now_s: monotonic clock.
+        when: writes its times for people.
+    """
+
+    now_s: float
+    when: When
+    is_streaming: bool
+
+
+def prospect_of(candidate: Candidate, health: ProviderHealth, now_s: float) -> Prospect:
+    """Look at one candidate; a model that was never asked for leaves no trace."""
+    lane = health.known(candidate.model) or health.unknown(candidate.model)
+    return Prospect(candidate, health.absence(lane, now_s), health.share(lane, now_s))
+
+
+def verdict_of(prospects: Sequence[Prospect], fallbacks: Sequence[Prospect]) -> Verdict:
+    """Tell who would be asked first, by the rules of `Plan.first`.
+
+    Args:
+        prospects: in the order in which they are to be asked.
+        fallbacks: who follows them.
+    """
+    well = [one for one in (*prospects, *fallbacks) if one.absence is None]
+    if well:
+        first = next((one for one in well if one.share >= 1.0), well[0])
+        return Verdict(first, _first_of(first, well, prospects))
+    soft = tuple(one for one in (*prospects, *fallbacks) if one.absence is not None and not one.absence.is_hard)
+    if not soft:
+        return Verdict(None, "nobody may be asked now; a client gets an error with every candidate's reason")
+    names = soft[0].name if len(soft) == 1 else f"one of {', '.join(one.name for one in soft)}"
+    summary = f"panic: everybody is left out; {names} is asked all the same"
+    return Verdict(soft[0] if len(soft) == 1 else None, summary, soft)
+
+
+def _first_of(first: Prospect, well: Sequence[Prospect], prospects: Sequence[Prospect]) -> str:
+    if first.share < 1.0:
+        return f"{first.name} is asked first, though it has just come back: nobody else is well"
+    sharing = [f"{one.name} ({one.share:.0%} of its share)" for one in well[: well.index(first)]]
+    but = f", but for what {', '.join(sharing)} gets while it comes back" if sharing else ""
+    instead = "" if first in prospects else "nobody who has the model may be asked; its fallback "
+    return f"{instead}{first.name} is asked first{but}"
+
+
+def rows(
+    prospects: Sequence[Prospect], verdict: Verdict, policy: Policy, moment: Moment, *, before: int = 0
+) -> list[JsonObject]:
+    """Write candidates as JSON, in the order in which they are asked.
+
+    Args:
+        before: how many attempts come before these.
+    Returns:
+        `[{"candidate": "provider/model", "provider", "model", "in": bool, "why", "cause": str | None, "until", "share",
+        "priority", "weight", "inFlight", "latencyMs": as strategies see it, "price": {"input", "output"} | None}]`.
+    """
+    found = []
+    for prospect in prospects:
+        is_well = prospect.absence is None
+        is_in = prospect in (verdict.first, *verdict.desperate) or (is_well and before < policy.attempts)
+        before += is_well
+        why = _why(prospect, verdict, policy, is_in=is_in)
+        found.append(_row(prospect, why, moment, is_in=is_in))
+    return found
+
+
+def left_out(candidates: Sequence[Candidate], why: str, moment: Moment) -> list[JsonObject]:
+    """Write candidates that are not even put into an order, as `rows` does."""
+    return [_row(Prospect(one, None, 1.0), why, moment, is_in=False) for one in candidates]
+
+
+def _why(prospect: Prospect, verdict: Verdict, policy: Policy, *, is_in: bool) -> str:
+    absence = prospect.absence
+    if absence is not None:
+        return f"asked all the same, because nobody is well: {absence.reason}" if is_in else absence.reason
+    if prospect is verdict.first:
+        return "asked first"
+    if not is_in:
+        return f"the request has made its {policy.attempts} attempts before (failover.attempts)"
+    if prospect.share < 1.0:
+        return f"coming back: takes {prospect.share:.0%} of its share, else asked if the others fail"
+    return "asked if those before it fail"
+
+
+def _row(prospect: Prospect, why: str, moment: Moment, *, is_in: bool) -> JsonObject:
+    candidate, absence = prospect.candidate, prospect.absence
+    load, price = candidate.load, candidate.price
+    latency_s = (None if load is None else load.latency_s(moment.is_streaming, moment.now_s)) or 0.0
+    return {
+        "candidate": prospect.name,
+        "provider": candidate.provider,
+        "model": candidate.model,
+        "in": is_in,
+        "why": why,
+        "cause": None if absence is None else absence.cause,
+        "until": None if absence is None else moment.when(absence.until_s),
+        "share": round(prospect.share, 3),
+        "priority": candidate.priority,
+        "weight": candidate.weight,
+        "inFlight": None if load is None else load.in_flight,
+        "latencyMs": round(latency_s * 1000, 1) if latency_s >= FADED_S else None,
+        "price": None if price is None else {"input": price.input_usd, "output": price.output_usd},
+    }
