@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from proxy.errors import ProxyError, UpstreamError
+from proxy.errors import Cancelled, ProxyError, UpstreamError
 from proxy.exchange import Exchange, write_headers
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
@@ -178,13 +178,15 @@ class ClientSink:
         self._head = b""
 
     def fail(self, error: ProxyError) -> None:
-        """Answer an error, or end what has begun so that nobody takes it as whole."""
+        """Answer an error, or end what has begun so that nobody takes it as whole; what is whole stays so."""
+        if self.is_finished:
+            return
         exchange, wire = self._exchange, self._wire
         if not self.is_started:
             is_placeless = exchange.request.operation.name == NO_OPERATION and wire.name == "native"
             body = problem_body(error, exchange.id) if is_placeless else wire.error_body(error, exchange.id)
             headers = [PROBLEM_JSON if is_placeless else JSON, *wire.headers_for_error(error)]
-            if len(exchange.attempts) > 1:
+            if len(exchange.attempts) > 1 or isinstance(error, Cancelled):
                 headers.append((b"x-should-retry", b"false"))
             lines = write_headers(headers) + attempt_lines(exchange)
             self.start(wire.error_status(error), lines, len(body), exchange.request.method != "HEAD")
@@ -192,7 +194,7 @@ class ClientSink:
             self.finish()
             return
         if self._is_event_stream and not self._head:
-            if not isinstance(error, UpstreamError):
+            if not isinstance(error, UpstreamError | Cancelled):
                 error = UpstreamError(error.message)
             self.write(wire.error_event(exchange.request.operation, error, exchange.id))
         self.close()

@@ -12,7 +12,16 @@ import orjson
 import pytest
 from aiohttp import web
 
-from proxy.errors import MethodNotAllowed, Overloaded, ProxyError, Refused, Unauthorized, UpstreamAuth, UpstreamCut
+from proxy.errors import (
+    Cancelled,
+    MethodNotAllowed,
+    Overloaded,
+    ProxyError,
+    Refused,
+    Unauthorized,
+    UpstreamAuth,
+    UpstreamCut,
+)
 from proxy.exchange import Attempt, Exchange, Operation, Request
 from proxy.formats.registry import FORMATS
 from proxy.server.client import CLOSE, KEEP_ALIVE, ClientSink
@@ -308,6 +317,15 @@ def test_client_is_told_not_to_retry_once_our_retries_are_spent(attempts: int, i
     assert (b"x-should-retry: false" in client.head) is is_told
 
 
+def test_client_is_told_not_to_retry_what_an_operator_ended() -> None:
+    client = Client()
+
+    client.sink.fail(Cancelled("this request was ended by an operator"))
+
+    assert b"HTTP/1.1 503 " in client.head
+    assert b"\r\nx-should-retry: false" in client.head
+
+
 def test_error_to_a_head_request_has_no_body() -> None:
     client = Client(method="HEAD")
 
@@ -351,6 +369,31 @@ async def test_broken_stream_ends_with_an_error_event_and_without_a_last_chunk(f
     assert not parsed.is_complete
     assert client.transport.end == "close"
     assert client.sink.written is CLOSE
+
+
+async def test_stream_that_an_operator_ended_says_so() -> None:
+    client = Client(is_streaming=True)
+    client.sink.start(200, EVENTS, None, True)
+    client.sink.write(b"data: 1\n\n")
+
+    client.sink.fail(Cancelled("this request was ended by an operator"))
+
+    assert b'"code":"cancelled_by_operator"' in client.body
+    assert not Parsed(client.transport.written).is_complete
+
+
+async def test_error_after_the_end_changes_nothing_about_a_whole_response() -> None:
+    client = Client(is_streaming=True)
+    client.sink.start(200, EVENTS, None, True)
+    client.sink.write(b"data: 1\n\n")
+    client.sink.finish()
+    written = client.transport.written
+
+    client.sink.fail(Cancelled("this request was ended by an operator"))
+
+    assert client.transport.written == written
+    assert Parsed(written).is_complete
+    assert (client.transport.end, client.sink.written) == ("", KEEP_ALIVE)
 
 
 async def test_defect_within_a_stream_is_told_as_a_failure_of_the_answer() -> None:
