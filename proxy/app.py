@@ -46,6 +46,7 @@ from proxy.server.deployment_routes import DeploymentRoutes
 from proxy.server.front import Front
 from proxy.server.guard import Guard
 from proxy.server.orders import Answers
+from proxy.server.provider_routes import ProviderRoutes
 from proxy.server.status import State, Status
 from proxy.tasks import Tasks
 
@@ -206,7 +207,8 @@ class App:
         status = Status(self.pipeline, self.state, self.configuration, answers, clock=clock, is_admin=self._is_admin)
         return [
             *status.routes(),
-            *ConfigRoutes(self.configuration, answers, self._wall_clock).routes(),
+            *ProviderRoutes(self.pipeline, self.configuration, answers).routes(),
+            *ConfigRoutes(self.configuration, answers, self._wall_clock, self.pipeline.overview.forget).routes(),
             *DeploymentRoutes(self.configuration, answers, lambda: self.file, self.restart).routes(),
         ]
 

@@ -409,6 +409,8 @@ class Exchange:
     is_cached: bool = False
     has_slot: bool = False
     """It holds one of the process's `maxConcurrency`."""
+    waits_for: str | None = None
+    """The provider in whose line it waits for a slot."""
     cancelled_by: str | None = None
     """Who ended it from outside, in words for the client."""
     is_dry_run: bool = False

@@ -14,6 +14,7 @@ from proxy.host.dispatch import Dispatch
 from proxy.journey.attempts import Attempts
 from proxy.journey.journey import Journey, Kit, priority_of
 from proxy.journey.news import News
+from proxy.journey.overview import Overview
 from proxy.journey.prober import Prober
 from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
 from proxy.redaction import Redactor
@@ -80,6 +81,10 @@ class Pipeline:
             clock,
         )
         generation.take_over(None, clock())
+        self.overview = Overview(
+            self._kit, lambda: self.generation, lambda: self._running, self.choose, redactor, wall_clock
+        )
+        """What operators are shown, and what they may do about providers."""
         self._requests = metrics.counter(
             "http_requests_total", "Requests on the data side, by what they asked for.", ("route", "method", "status")
         )
@@ -90,6 +95,9 @@ class Pipeline:
             "request_failures_total", "Requests that ended in a 5xx status or a broken response."
         ).series()
         self._series: dict[tuple[str, str, str, int], tuple[Value, Distribution]] = {}
+        self._make_gauges(metrics)
+
+    def _make_gauges(self, metrics: Registry) -> None:
         metrics.gauge(
             "retry_budget", "Extra attempts the process may still make.", read=lambda: self._kit.retries.level
         )

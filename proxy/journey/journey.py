@@ -126,6 +126,8 @@ class Journey:
             ProxyError: the response broke off, or this proxy itself is overloaded.
         """
         try:
+            if step.target.health.drained_s is not None:
+                raise _drained(step)
             step = await self._with_slot(step)
             if self._generation.settings.hedging.enabled and (late_s := self._late_after_s(step)) is not None:
                 return await self._hedge(step, late_s)
@@ -195,7 +197,11 @@ class Journey:
             if endpoints[other.target.candidate.provider].slots.try_take():
                 return other
             busy.append(other.target)
+        self._exchange.waits_for = step.target.candidate.provider
         await self._wait_for(slots)
+        if step.target.health.drained_s is not None:
+            slots.release()
+            raise _drained(step)
         return step
 
     def _slots_of(self, step: Step) -> Slots:
@@ -212,6 +218,8 @@ class Journey:
             await slots.take(caller, priority)
         except Overloaded as error:
             busy = error
+        finally:
+            exchange.waits_for = None
         try:
             if not process.try_take():
                 await process.take(caller, "high")
@@ -307,6 +315,11 @@ class Journey:
         except (ProxyError, ConnectionError) as error:
             return error
         return None
+
+
+def _drained(step: Step) -> ProviderBusy:
+    """Make the error of a provider that an operator drained while the request waited for it."""
+    return ProviderBusy(f"{step.target.candidate.provider}: drained by an operator meanwhile")
 
 
 def priority_of(exchange: Exchange, generation: Generation) -> Priority:

@@ -8,12 +8,15 @@ from proxy.events import Events
 from proxy.exchange import Exchange
 from proxy.metrics import Registry
 from proxy.routing.failures import Verdict
-from proxy.routing.health import Change
+from proxy.routing.health import Change, Forgotten
 from proxy.routing.plan import Step
 
 SAME_NEWS_EVERY_S: Final = 10.0
 
 MOST_SUBJECTS: Final = 1000
+
+PANIC_SHOWN_S: Final = 60.0
+"""For so long after a panic `/health` tells of it."""
 
 STATES: Final = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
@@ -94,6 +97,39 @@ class News:
             f"everybody who has {model or 'this'} is left out; {step.target.name} is asked all the same{why}",
             request_id=exchange.id,
         )
+
+    def panicking(self) -> list[str]:
+        """List the models for which everybody was left out within the last minute; empty: requests that name none."""
+        since_s = self._clock() - PANIC_SHOWN_S
+        return [model for model, told_s in self._told_s.items() if told_s >= since_s]
+
+    def drained(self, provider: str, in_flight: int, by: str) -> None:
+        """An operator has a provider take no new calls."""
+        message = f"{provider} takes no new calls, by an operator ({by}); in flight: {in_flight}"
+        self._events.emit("WARN", "provider_drained", message, provider=provider, author=by)
+
+    def enabled(self, provider: str, forgotten: Forgotten, by: str) -> None:
+        """An operator has a provider take calls again, with a clean slate."""
+        self._close(forgotten)
+        message = f"{provider} takes calls again, by an operator ({by})"
+        self._events.emit("INFO", "provider_enabled", message, provider=provider, author=by)
+
+    def reset(self, forgotten: Forgotten, by: str) -> None:
+        """An operator has every failure forgotten."""
+        self._close(forgotten)
+        message = (
+            f"{len(forgotten.circuits)} circuits closed and {forgotten.cooldowns} cooldowns ended by a reset ({by})"
+        )
+        self._events.emit("INFO", "routing_reset", message, author=by)
+
+    def cancelled(self, exchange: Exchange, by: str) -> None:
+        """An operator ended a request."""
+        message = f"exchange {exchange.id} ended by an operator ({by})"
+        self._events.emit("WARN", "exchange_cancelled", message, request_id=exchange.id, author=by)
+
+    def _close(self, forgotten: Forgotten) -> None:
+        for name in forgotten.circuits:
+            self._circuits.set(STATES["closed"], name)
 
     def hedged(self, provider: str, outcome: str) -> None:
         """A second attempt ended: won, lost or failed."""

@@ -11,6 +11,7 @@ from proxy.config.edits import Edit, Keys, deleting, merging, patching, place, r
 from proxy.config.export import MARKER, mark
 from proxy.config.schema import schema
 from proxy.errors import ConfigError, Fault, MalformedBody
+from proxy.exchange import JsonObject
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.reload.configuration import Configuration
 from proxy.server.orders import Answers, body_of, order_of
@@ -24,9 +25,17 @@ class ConfigRoutes:
 
     Args:
         wall_clock: seconds since 1970.
+        forget: empties what routing has learned of failures, given who says so; tells what that was.
     """
 
-    def __init__(self, configuration: Configuration, answers: Answers, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        wall_clock: Callable[[], float],
+        forget: Callable[[str], JsonObject],
+    ) -> None:
+        self._forget = forget
         self._configuration = configuration
         self._answers = answers
         self._wall_clock = wall_clock
@@ -47,7 +56,7 @@ class ConfigRoutes:
             AdminRoute("PATCH", below, self._merge, "Merge into a part."),
             AdminRoute("PUT", below, self._replace, "Replace a part."),
             AdminRoute("DELETE", below, self._delete, "Take a part away: its default counts."),
-            AdminRoute("POST", "/reset", self._reset, "Drop every live change: back to the file."),
+            AdminRoute("POST", "/reset", self._reset, "Drop every live change and every cooldown."),
         ]
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -122,7 +131,8 @@ class ConfigRoutes:
         order = order_of(request, "reset", is_trusted=request.is_trusted)
         outcome = await self._configuration.reset(order)
         undo = self._answers.curl(outcome.loaded, "POST", f"/deployments/{outcome.previous}/rollback")
-        return await self._answers.change(outcome, order, snapshot=outcome.previous, undo=undo)
+        forgotten = None if order.is_dry_run else self._forget(order.author)
+        return await self._answers.change(outcome, order, snapshot=outcome.previous, undo=undo, forgotten=forgotten)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:
         order = replace(order_of(request, "api", is_trusted=request.is_trusted), is_whole=is_whole)

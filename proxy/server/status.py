@@ -89,7 +89,6 @@ class Status:
             AdminRoute("GET", "/health", self._health, "Whether it is well; cheap, for watching.", "public"),
             AdminRoute("GET", "/livez", self._livez, "The process is alive; checks nothing else.", "public"),
             AdminRoute("GET", "/readyz", self._readyz, "It takes requests; 503 while starting or draining.", "public"),
-            AdminRoute("GET", "/providers/status", self._providers, "Each provider as real traffic finds it."),
         ]
 
     def problems(self) -> list[str]:
@@ -103,8 +102,7 @@ class Status:
         for name, endpoint in generation.endpoints.items():
             if not endpoint.provider.settings.tls.verify:
                 found.append(f"certificates are not checked: providers.{name}.tls.verify is false")
-            if (recent := endpoint.stats.recent(self._clock())).calls >= 5 and recent.failures * 2 > recent.calls:
-                found.append(f"provider {name} failed {recent.failures} of {recent.calls} calls; see /providers/status")
+        found += self._pipeline.overview.problems()
         if self._memory_percent() > HIGH_MEMORY_PERCENT:
             found.append(f"memory is at {self._memory_percent():.0f}% of the limit")
         return found
@@ -152,7 +150,3 @@ class Status:
         if self._is_unhealthy():
             return AdminReply({"status": "draining" if self._state.is_draining else "not ready"}, status=503)
         return AdminReply({"status": "ready"})
-
-    async def _providers(self, request: AdminRequest) -> AdminReply:
-        endpoints, now_s = self._pipeline.generation.endpoints, self._clock()
-        return AdminReply({"providers": [endpoint.describe(now_s) for endpoint in endpoints.values()]})

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from proxy.errors import ProxyError, UpstreamRejected
@@ -12,6 +11,7 @@ from proxy.providers.base import LocalProvider, Provider, RemoteProvider
 from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
+from proxy.values import timestamp
 
 OWN_NAMES: Final = frozenset({b"x-trace-id", b"x-request-id", b"traceparent", b"tracestate"})
 """Trace ids are between the client and this proxy."""
@@ -27,6 +27,23 @@ class Seen:
     calls: int = 0
     failures: int = 0
     latency: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+    first_byte: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+    """Until the head of a response."""
+    first_token: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+    """Until the first output of a stream, from the client's request on."""
+
+    @property
+    def is_failing(self) -> bool:
+        """More than half of the calls failed."""
+        return self.failures * 2 > self.calls
+
+    def plus(self, other: "Seen") -> "Seen":
+        """Sum up two windows."""
+        both = Seen(self.calls + other.calls, self.failures + other.failures)
+        for name in ("latency", "first_byte", "first_token"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            getattr(both, name).counts = [a + b for a, b in zip(mine.counts, theirs.counts, strict=True)]
+        return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,8 @@ class CallStats:
         seen = self._now
         seen.calls += 1
         seen.latency.observe(duration_s)
+        if attempt.first_byte_s is not None:
+            seen.first_byte.observe(attempt.first_byte_s)
         series = self._of(attempt.model or "")
         series.duration.observe(duration_s)
         if error is None and (attempt.status is None or attempt.status < 500):
@@ -124,18 +143,15 @@ class CallStats:
         self._metrics.tokens.inc(self._name, model or "", kind, amount=count)
 
     def record_first_token(self, model: str | None, time_s: float) -> None:
-        """Count the time to the first token of one stream."""
+        """Count the time to the first token of one stream, after `record`."""
+        self._now.first_token.observe(time_s)
         self._of(model or "").first_token.observe(time_s)
 
     def recent(self, now_s: float) -> Seen:
         """Sum up the running window and the one before it; what is older is forgotten, also while nothing is called."""
         if now_s >= self._turn_at_s:
             self._turn(now_s)
-        both = Seen(self._now.calls + self._before.calls, self._now.failures + self._before.failures)
-        both.latency.counts = [
-            a + b for a, b in zip(self._now.latency.counts, self._before.latency.counts, strict=True)
-        ]
-        return both
+        return self._now.plus(self._before)
 
     def _turn(self, now_s: float) -> None:
         is_stale = now_s - self._turn_at_s >= WINDOW_S
@@ -171,35 +187,35 @@ class Endpoint:
         """Header lines for the client where the first attempt at it is the last."""
 
     def describe(self, now_s: float) -> JsonObject:
-        """Show the provider as `/providers/status` does; rates and percentiles are of the last 5 to 10 minutes."""
+        """Show its settings and calls as `/providers/status` does; rates and percentiles are of 5 to 10 minutes."""
         settings, recent, failure = self.provider.settings, self.stats.recent(now_s), self.stats.last_failure
         rate = recent.failures / recent.calls if recent.calls else 0.0
         shown: JsonObject = {
-            "name": self.provider.name,
-            "type": settings.type,
-            "baseUrl": settings.base_url,
-            "models": list(settings.models),
-            "priority": settings.priority,
-            "weight": settings.weight,
-            "state": "unknown" if not recent.calls else "failing" if rate > 0.5 else "ok",
             "inFlight": self.slots.in_use,
             "queued": self.slots.waiting,
             "maxConcurrency": settings.max_concurrency,
             "calls": recent.calls,
             "errorRate": round(rate, 4),
-            "latencyMs": {
-                name: _ms(recent.latency.quantile(share))
-                for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-            },
+            "latencyMs": _percentiles(recent.latency),
+            "timeToFirstByteMs": _percentiles(recent.first_byte),
+            "timeToFirstTokenMs": _percentiles(recent.first_token),
             "lastError": None,
+            "baseUrl": settings.base_url,
+            "models": list(settings.models),
+            "priority": settings.priority,
+            "weight": settings.weight,
         }
         if failure is not None:
-            at = datetime.fromtimestamp(failure.at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            at = timestamp(failure.at_s)
             shown["lastError"] = {"code": failure.code, "message": failure.message, "at": at}
         if self.pool is not None:
             pool = self.pool
             shown["connections"] = {"idle": pool.idle, "busy": pool.busy, "opened": pool.opened, "reused": pool.reused}
         return shown
+
+
+def _percentiles(times: Distribution) -> JsonObject:
+    return {name: _ms(times.quantile(share)) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -32,11 +32,12 @@ class Rig:
         return {labels: series.value for labels, series in metric.items() if series.value}
 
 
-def test_provider_that_was_never_called_is_unknown() -> None:
+def test_provider_that_was_never_called_has_no_figures() -> None:
     shown = Rig().endpoint.describe(START_S)
 
-    assert (shown["state"], shown["calls"], shown["errorRate"], shown["lastError"]) == ("unknown", 0, 0.0, None)
-    assert shown["latencyMs"] == {"p50": None, "p95": None, "p99": None}
+    assert (shown["calls"], shown["errorRate"], shown["lastError"]) == (0, 0.0, None)
+    for name in ("latencyMs", "timeToFirstByteMs", "timeToFirstTokenMs"):
+        assert shown[name] == {"p50": None, "p95": None, "p99": None}
 
 
 def test_calls_and_failures_make_the_rate() -> None:
@@ -47,20 +48,21 @@ def test_calls_and_failures_make_the_rate() -> None:
     rig.call(error=UpstreamConnect("a: connection refused"))
 
     shown = rig.endpoint.describe(START_S)
-    assert (shown["state"], shown["calls"], shown["errorRate"]) == ("ok", 4, 0.25)
+    assert (shown["calls"], shown["errorRate"]) == (4, 0.25)
     assert shown["lastError"]["code"] == "upstream_connect"
     assert shown["lastError"]["message"] == "a: connection refused"
     assert shown["lastError"]["at"].endswith("Z")
 
 
-def test_provider_that_mostly_fails_is_failing() -> None:
+@pytest.mark.parametrize(("failures", "is_failing"), [(0, False), (1, False), (2, True)])
+def test_provider_of_whose_calls_more_than_half_failed_is_failing(failures: int, is_failing: bool) -> None:
     rig = Rig()
 
     rig.call()
-    for _ in range(2):
+    for _ in range(failures):
         rig.call(error=UpstreamError("no"))
 
-    assert rig.endpoint.describe(START_S)["state"] == "failing"
+    assert rig.endpoint.stats.recent(START_S).is_failing is is_failing
 
 
 def test_percentiles_are_estimated_from_the_durations() -> None:
@@ -71,6 +73,18 @@ def test_percentiles_are_estimated_from_the_durations() -> None:
 
     latency = rig.endpoint.describe(START_S)["latencyMs"]
     assert all(100 <= latency[name] <= 250 for name in ("p50", "p95", "p99"))
+
+
+def test_times_to_the_first_byte_and_token_are_told_beside_those_of_whole_calls() -> None:
+    rig = Rig()
+
+    rig.endpoint.stats.record(Attempt("a", "m", START_S, first_byte_s=0.04), 2.0, START_S, None)
+    rig.endpoint.stats.record_first_token("m", 0.4)
+
+    shown = rig.endpoint.describe(START_S)
+    assert 1000 <= shown["latencyMs"]["p50"] <= 2500
+    assert 25 <= shown["timeToFirstByteMs"]["p50"] <= 50
+    assert 250 <= shown["timeToFirstTokenMs"]["p50"] <= 500
 
 
 def test_last_window_still_counts_in_the_next() -> None:
@@ -89,10 +103,10 @@ def test_what_is_long_past_is_forgotten_though_nothing_is_called(later_s: float,
     for _ in range(5):
         rig.call(START_S, error=UpstreamError("no"))
 
-    shown = rig.endpoint.describe(START_S + later_s)
+    recent = rig.endpoint.stats.recent(START_S + later_s)
 
-    assert shown["calls"] == calls
-    assert shown["state"] == ("failing" if calls else "unknown")
+    assert recent.calls == calls
+    assert recent.is_failing is bool(calls)
 
 
 def test_old_calls_do_not_mix_with_new_ones_after_a_pause() -> None:
