@@ -45,6 +45,7 @@ from proxy.server.data import DataSide
 from proxy.server.deployment_routes import DeploymentRoutes
 from proxy.server.front import Front
 from proxy.server.guard import Guard
+from proxy.server.inflight_routes import InflightRoutes
 from proxy.server.orders import Answers
 from proxy.server.provider_routes import ProviderRoutes
 from proxy.server.status import State, Status
@@ -208,6 +209,7 @@ class App:
         return [
             *status.routes(),
             *ProviderRoutes(self.pipeline, self.configuration, answers).routes(),
+            *InflightRoutes(self.pipeline).routes(),
             *ConfigRoutes(self.configuration, answers, self._wall_clock, self.pipeline.overview.forget).routes(),
             *DeploymentRoutes(self.configuration, answers, lambda: self.file, self.restart).routes(),
         ]
