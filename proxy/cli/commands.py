@@ -62,6 +62,23 @@ VERBS: Final = (
             Verb("schema", "print its JSON Schema"),
         ),
     ),
+    Verb(
+        "providers",
+        "the providers of the running proxy",
+        (
+            Verb("status", "show how each does"),
+            Verb("explain", "show who would be asked for a model, and why"),
+            Verb("drain", "have one take no new calls; those that run go on"),
+            Verb("enable", "let one take calls again, its failures forgotten"),
+        ),
+        default="status",
+    ),
+    Verb(
+        "inflight",
+        "the requests in work",
+        (Verb("list", "list them, oldest first"), Verb("end", "end one; its client is told")),
+        default="list",
+    ),
     Verb("completion", "print completions for a shell"),
 )
 

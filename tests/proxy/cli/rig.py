@@ -52,7 +52,7 @@ class ScriptedProxy:
             def answer(self) -> None:
                 scripted.answer(self)
 
-            do_GET = do_POST = do_PATCH = answer  # noqa: N815
+            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815
 
             def log_message(self, *args: object) -> None:
                 pass
