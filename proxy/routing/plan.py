@@ -121,7 +121,7 @@ class Plan:
         step = self._next(target, verdict, now_s)
         if step is None:
             self.ended_by = "nobody else is left"
-        elif not self._budget.withdraw():
+        elif self.attempts and not self._budget.withdraw():  # who only stood in line has cost no provider anything
             self.ended_by = "the retry budget of the process is used up"
             return None
         return step
@@ -165,6 +165,7 @@ class Plan:
             is_idempotent: asking the same provider twice does no harm.
         """
         policy = self._policy
+        target.is_asked = True  # also where it was too busy to be: its turn is over
         target.failures += 1
         repeats = verdict.may_repeat or (is_idempotent and verdict.kind in ("timeout", "reset", "server-error"))
         target.is_repeatable = repeats
