@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.errors import ProxyError, UpstreamError
-from proxy.exchange import Attempt, Exchange, Reply, Sink
+from proxy.exchange import Attempt, Exchange, Reply, ResponseHead, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.journey.call import Call
 from proxy.journey.journey import Kit
@@ -14,8 +14,9 @@ from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.failures import Verdict, judge
 from proxy.routing.health import Change, ProviderHealth
+from proxy.routing.keys import Key
 from proxy.routing.plan import Plan, Step
-from proxy.routing.quota import read_quota
+from proxy.routing.quota import Quota, read_quota
 from proxy.upstream.endpoint import Endpoint
 
 SIGNS_OF_OVERLOAD: Final = frozenset({"rate-limit", "overloaded", "timeout"})
@@ -82,6 +83,7 @@ class Attempts:
         exchange.attempts.append(attempt)
         if not is_hedge:
             exchange.provider, exchange.attempt = candidate.provider, attempt
+            exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
         failure: ProxyError | None = None
         is_cancelled = True
         call: Call | None = None
@@ -164,7 +166,7 @@ class Attempts:
             return
         verdict = None if failure is None else judge(failure)
         if failure is not None and verdict is not None and verdict.kind is not None:
-            self._blame(one, verdict, failure, now_s)
+            self._blame(one, call, verdict, failure, now_s)
         else:
             if not one.is_judged:
                 changes = health.succeed(lane, attempt.started_s, one.probes, now_s)
@@ -184,7 +186,7 @@ class Attempts:
             if any(change.state == "open" for change in changes):
                 self._kit.prober.begin(one.health)
 
-    def _blame(self, one: _Open, verdict: Verdict, failure: ProxyError, now_s: float) -> None:
+    def _blame(self, one: _Open, call: Call | None, verdict: Verdict, failure: ProxyError, now_s: float) -> None:
         attempt, health, lane, key = one.attempt, one.health, one.step.target.lane, one.step.key
         attempt.error, attempt.message, attempt.kind = failure.code, failure.message, verdict.kind
         attempt.may_have_executed = verdict.may_have_executed
@@ -196,17 +198,19 @@ class Attempts:
         if verdict.kind == "auth" or verdict.is_out_of_money:
             lane.keys.refused(key, now_s)
         elif verdict.kind == "rate-limit":
-            lane.keys.limited(key, now_s, verdict.retry_after_s)
+            quota = None if call is None else self._quota(key, call.head, now_s)
+            lane.keys.limited(key, now_s, verdict.retry_after_s, quota)
 
     def _praise_key(self, one: _Open, call: Call | None, now_s: float) -> None:
         key, keys = one.step.key, one.step.target.lane.keys
         if key is None or keys is None or call is None:
             return
-        head = call.head
-        quota = None
+        keys.used(key, now_s, one.attempt.started_s, self._quota(key, call.head, now_s))
+
+    def _quota(self, key: Key, head: ResponseHead | None, now_s: float) -> Quota | None:
         if head is not None and head.limit_lines and now_s >= key.quota_due_s:
-            quota = read_quota(head.limit_lines, self._wall_clock())
-        keys.used(key, now_s, one.attempt.started_s, quota)
+            return read_quota(head.limit_lines, self._wall_clock())
+        return None
 
     def _adapt(self, one: _Open, endpoint: Endpoint, *, is_refused: bool, now_s: float) -> None:
         adaptive, attempt = one.health.adaptive, one.attempt
