@@ -9,7 +9,7 @@ from proxy.exchange import Attempt, Exchange, Reply, ResponseHead, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.journey.call import Call
 from proxy.journey.journey import Kit
-from proxy.journey.race import LostRace
+from proxy.journey.race import Contender, LostRace
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.failures import Verdict, judge
@@ -89,7 +89,7 @@ class Attempts:
         call: Call | None = None
         try:
             if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
-                call = self._call(one, endpoint, remote, sink)
+                call = self._call(plan, one, endpoint, remote, sink)
                 await call.run(pool, self._kit.tasks, self._generation.settings.server.write_timeout)
             elif (local := endpoint.local) is not None:
                 await self._deliver(self._generation, exchange, sink, local.answer(exchange), attempt_lines(exchange))
@@ -107,8 +107,8 @@ class Attempts:
             health.in_flight -= 1
             self._account(one, endpoint, call, failure, is_cancelled=is_cancelled)
 
-    def _call(self, one: _Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink) -> Call:
-        exchange, key = self._exchange, one.step.key
+    def _call(self, plan: Plan, one: _Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink) -> Call:
+        exchange, key, clock = self._exchange, one.step.key, self._kit.clock
         client_key = exchange.caller
         if client_key is not None and not self._may_see_client_key(remote):
             client_key = None
@@ -121,6 +121,12 @@ class Attempts:
                 now_s = self._kit.clock()
                 self._changed(one, one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s))
 
+        def goes_on(error: UpstreamError) -> bool:
+            verdict = judge(error)
+            if isinstance(sink, Contender):  # the other one may still answer
+                return verdict.kind is not None
+            return plan.may_go_on(one.step.target, verdict, clock())
+
         return Call(
             exchange,
             sink,
@@ -131,7 +137,8 @@ class Attempts:
             self._generation.host.dispatch,
             credential=None if key is None else key.text,
             client_key=client_key,
-            clock=self._kit.clock,
+            clock=clock,
+            goes_on=goes_on,
             on_start=started if needs_start else None,
         )
 

@@ -32,6 +32,7 @@ class Call:
         credential: the provider's key to use; None where this proxy holds none.
         client_key: the client's own key where it may go to this provider.
         clock: monotonic seconds.
+        goes_on: tells whether somebody else is asked after an error, so that the client must not see it.
         on_start: called when the client's response begins.
     """
 
@@ -41,6 +42,7 @@ class Call:
         "_dispatch",
         "_endpoint",
         "_exchange",
+        "_goes_on",
         "_model",
         "_observer",
         "_on_start",
@@ -64,6 +66,7 @@ class Call:
         credential: str | None,
         client_key: str | None,
         clock: Callable[[], float],
+        goes_on: Callable[[UpstreamError], bool],
         on_start: Callable[[], None] | None = None,
     ) -> None:
         self._exchange = exchange
@@ -73,6 +76,7 @@ class Call:
         self._provider = provider
         self._dispatch = dispatch
         self._clock = clock
+        self._goes_on = goes_on
         self._on_start = on_start
         wire: Format | None = None if exchange.request.operation.name == "raw" else provider.format
         self._wire = wire
@@ -123,7 +127,7 @@ class Call:
                 self._take_usage()
                 raise
         if relay.is_refused and relay.head is not None:
-            raise self._kept(relay.head, relay.refused_body)
+            raise self._kept(relay.head, relay.refused_body, is_cut=relay.is_refusal_cut)
         self._take_usage()
 
     def _translated_sink(self, wire: Format) -> Sink:
@@ -166,7 +170,7 @@ class Call:
 
     def _release(self, head: ResponseHead) -> Passage | None:
         """Let an error through that is too large to be kept; None where the client must not see it."""
-        if self._is_translated or self._is_about_our_key(head):
+        if self._is_translated or self._is_about_our_key(head) or self._goes_on(self._refusal(head, b"")):
             return None
         return Passage(self._lines(head, self._told()))
 
@@ -213,10 +217,10 @@ class Call:
         is_about_our_key, is_translated = self._is_about_our_key(head), self._is_translated
         return refusal(self._provider.name, head, body, is_about_our_key=is_about_our_key, is_quoted=is_translated)
 
-    def _kept(self, head: ResponseHead, body: bytes) -> UpstreamError:
-        """Make the error with the reply itself, where the client may see that."""
+    def _kept(self, head: ResponseHead, body: bytes, *, is_cut: bool) -> UpstreamError:
+        """Make the error with the reply itself, where the client may see that and all of it is there."""
         error = self._refusal(head, body)
-        if self._is_translated or not isinstance(error, UpstreamRejected):
+        if is_cut or self._is_translated or not isinstance(error, UpstreamRejected):
             return error
         has_body = head.has_body
         length = len(body) if has_body else head.content_length or 0

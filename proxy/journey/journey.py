@@ -165,8 +165,13 @@ class Journey:
     def _give_up(self) -> None:
         exchange, sink = self._exchange, self._sink
         error = last_word(self._plan, self._failures, self._kit.clock())
+        if error.provider is not None:
+            exchange.provider = error.provider
         if not isinstance(error, KeptReply):
             raise error
+        for attempt in exchange.attempts:
+            if (attempt.provider, attempt.status) == (error.provider, error.status):
+                exchange.attempt = attempt
         error.deliver(sink, attempt_lines(exchange), is_final=len(exchange.attempts) > 1)
 
     def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:

@@ -67,12 +67,18 @@ def _with_attempts(error: ProxyError, plan: Plan) -> ProxyError:
 
 def _message(plan: Plan, failures: Sequence[Failed], now_s: float) -> str:
     parts = [f"{failed.target.name}: {_bare(failed)}" for failed in failures]
-    for target, absence in plan.absent(now_s):
-        when = "" if absence.until_s is None else f", for {max(absence.until_s - now_s, 0):.1f} s more"
-        parts.append(f"{target.name}: not asked, {absence.reason}{when}")
+    parts += [f"{target.name}: not asked{_why_not(target, now_s)}" for target in plan.targets if not target.is_asked]
     more = f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else ""
     why = f" ({plan.ended_by})" if plan.ended_by else ""
     return f"nobody could answer{why}: {'; '.join(parts[:MOST_NAMED])}{more}"
+
+
+def _why_not(target: Target, now_s: float) -> str:
+    absence = target.absence_now(now_s)
+    if absence is None:
+        return ""
+    when = "" if absence.until_s is None else f", for {max(absence.until_s - now_s, 0):.1f} s more"
+    return f", {absence.reason}{when}"
 
 
 def _bare(failed: Failed) -> str:

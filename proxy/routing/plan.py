@@ -126,6 +126,15 @@ class Plan:
             return None
         return step
 
+    def may_go_on(self, target: Target, verdict: Verdict, now_s: float) -> bool:
+        """Tell whether another provider, model or key is left for after such a failure; changes nothing."""
+        if self._end(verdict, now_s) is not None:
+            return False
+        if self._policy.is_failover_on and (self._fallbacks or not all(one.is_asked for one in self.targets)):
+            return True
+        keys = target.lane.keys
+        return verdict.wants_other_key and keys is not None and keys.has_usable(now_s, target.tried)
+
     def other(self, now_s: float) -> Step | None:
         """Choose who may be asked beside the one that is late, without a wait and only if it is well."""
         if self._policy.is_failover_on and self.attempts < self._policy.attempts:

@@ -109,6 +109,8 @@ class Relay:
     head: ResponseHead | None = None
     error: UpstreamError | None = None
     refused_body = b""
+    is_refusal_cut = False
+    """There was more of the refused reply than is kept."""
 
     def __init__(
         self,
@@ -158,24 +160,24 @@ class Relay:
     def on_read(self) -> None:
         """Hand on what came with the head."""
         self._is_begun = True
-        if self._passage is None:
-            self._collect()
-            return
         try:
-            self._pass(self._take(), is_end=False)
+            if self._passage is None:
+                self._collect()
+            else:
+                self._pass(self._take(), is_end=False)
         except UpstreamError as error:
             self._break_off(error)
 
     def on_end(self) -> None:
         """Take the end of the body, as HTTP frames it."""
         self.is_over = True
-        if self._passage is None:
-            self._collect()
-        else:
-            try:
+        try:
+            if self._passage is None:
+                self._collect()
+            if self._passage is not None:
                 self._end()
-            except UpstreamError as error:
-                self.error = error
+        except UpstreamError as error:
+            self.error = error
         self._wake()
 
     def on_failure(self, error: UpstreamError) -> None:
@@ -246,6 +248,7 @@ class Relay:
             self._pass(data, is_end=False)
             return
         self.refused_body = self.refused_body[:MAX_HELD_BYTES]
+        self.is_refusal_cut = True
         if not self.is_over:
             self.is_over = True
             if self._connection is not None:
