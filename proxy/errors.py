@@ -43,6 +43,22 @@ class ProxyError(Exception):
         self.provider = provider
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames that an error, and all that led to it, came through.
+
+    They hold the exchange with its body, and the exchange holds the error: what only the garbage collector would
+    free, and it is let run rarely.
+    """
+    known = {id(error)}
+    chain = [error]
+    for one in chain:
+        one.__traceback__ = None
+        for earlier in (one.__cause__, one.__context__):
+            if earlier is not None and id(earlier) not in known:
+                known.add(id(earlier))
+                chain.append(earlier)
+
+
 # -- configuration ---------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from random import Random
 from typing import Any, Final
 
-from proxy.errors import Cancelled, MalformedBody, ProxyError, UnknownPath, UpstreamAuth, UpstreamError
+from proxy.errors import Cancelled, MalformedBody, ProxyError, UnknownPath, UpstreamAuth, UpstreamError, forget_frames
 from proxy.events import Events
 from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
 from proxy.formats.registry import translates_to
@@ -292,6 +292,7 @@ class Pipeline:
 
     def _fail(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         exchange.error = error
+        forget_frames(error)
         if isinstance(error, UpstreamError):
             error.message = self._redactor.text(error.message)
             self._events.emit(

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from proxy.errors import Overloaded, ProviderBusy, ProxyError, TranslationUnsupported, UnknownModel, UpstreamError
+from proxy.errors import (
+    Overloaded,
+    ProviderBusy,
+    ProxyError,
+    TranslationUnsupported,
+    UnknownModel,
+    UpstreamError,
+    forget_frames,
+)
 from proxy.exchange import Candidate, Exchange, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.registry import translates_to
@@ -142,6 +150,7 @@ class Journey:
 
     def _after(self, step: Step, error: ProxyError) -> Step | None:
         """Take note of a failure and choose whom to ask now; None if the request ends with it."""
+        forget_frames(error)
         plan, now_s = self._plan, self._kit.clock()
         verdict = judge(error)
         if not self._failures and (limit_s := self._clients_deadline_s()) is not None:
@@ -271,10 +280,14 @@ class Journey:
         finally:
             for task in running:
                 task.cancel()
-            await asyncio.wait(running)
-            for one, contender in running.values():
-                if not contender.has_begun:  # cancelled before its first step: nobody else gives its slot back
-                    self._slots_of(one).release()
+            try:
+                await asyncio.wait(running)
+            finally:  # the client may leave while we wait
+                for one, contender in running.values():
+                    if not contender.has_begun:  # cancelled before its first step: nobody else gives its slot back
+                        self._slots_of(one).release()
+                running.clear()
+                race.end()
 
     def _second(self, running: Running, race: Race) -> Step | None:
         """Choose who is asked beside the one that is late; its slot is taken."""
@@ -308,6 +321,7 @@ class Journey:
         return last
 
     def _note_loser(self, step: Step, error: ProxyError) -> None:
+        forget_frames(error)
         verdict = judge(error)
         self._failures.append(Failed(step.target, verdict, error))
         self._plan.note(step.target, verdict, self._kit.clock(), is_idempotent=self._is_idempotent())

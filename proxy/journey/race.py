@@ -24,14 +24,20 @@ class Race:
         self.sink = sink
         self.winner: Contender | None = None
         self._on_won = on_won
+        self._is_over = False
 
     def contender(self) -> "Contender":
         """Make the sink of one attempt."""
         return Contender(self)
 
+    def end(self) -> None:
+        """Let nobody win any more, and let go of who won: each knows the other, and together they hold the exchange."""
+        self.winner = None
+        self._is_over = True
+
     def enter(self, contender: "Contender") -> None:
         """Take the client for one contender. Raises LostRace if another has it."""
-        if self.winner is None:
+        if self.winner is None and not self._is_over:
             self.winner = contender
             self._on_won(contender)
         elif self.winner is not contender:
