@@ -18,6 +18,7 @@ from proxy.errors import ConfigError
 from proxy.events import Events
 from proxy.logs import Logs, setup
 from proxy.reload.prepare import Prepared, prepare_file
+from proxy.server.heap import keep_heap_small
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h."""
@@ -26,6 +27,7 @@ EXIT_CONFIG: Final = 78
 def run(options: argparse.Namespace) -> int:
     """Run the proxy until it is told to stop; returns the exit code."""
     file: Path = getattr(options, "config", DEFAULT_CONFIG)
+    keep_heap_small()
     events = Events()
     try:
         prepared = prepare_file(file, read_environment(), options.host)

@@ -24,6 +24,10 @@ MAX_KEYS: Final = 10_000
 """Keys named `model`, at all depths, that one body may have: finding the top-level one takes 0.8 us each."""
 
 
+OUT_OF_MEMORY: Final = "Not enough memory"
+"""How orjson's message begins when it is not the body that is at fault."""
+
+
 def parse_object(body: bytes) -> JsonObject:
     """Parse a request body that must be a JSON object.
 
@@ -35,6 +39,8 @@ def parse_object(body: bytes) -> JsonObject:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith(OUT_OF_MEMORY):
+            raise MemoryError from None
         raise MalformedBody(_describe(error, body)) from None
     if not isinstance(document, dict):
         raise MalformedBody(f"the body must be a JSON object, got {kind_of(document)}")
