@@ -236,6 +236,11 @@ class ProviderBusy(Overloaded):
     """The same for one provider's limit: another one may have room."""
 
 
+def out_of_memory() -> Overloaded:
+    """Make the error of a request during which there was no memory left (MemoryError)."""
+    return Overloaded("there was no memory for the request", retry_after_s=1)
+
+
 class Draining(ProxyError):
     """The process is stopping and takes no new work."""
 

@@ -6,7 +6,17 @@ from contextlib import aclosing
 from random import Random
 from typing import Any, Final
 
-from proxy.errors import Cancelled, MalformedBody, ProxyError, UnknownPath, UpstreamAuth, UpstreamError, forget_frames
+from proxy.errors import (
+    Cancelled,
+    MalformedBody,
+    Overloaded,
+    ProxyError,
+    UnknownPath,
+    UpstreamAuth,
+    UpstreamError,
+    forget_frames,
+    out_of_memory,
+)
 from proxy.events import Events
 from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
 from proxy.formats.registry import translates_to
@@ -165,6 +175,8 @@ class Pipeline:
                 exchange.status = CLIENT_LEFT
                 raise
             self._fail(exchange, sink, Cancelled(exchange.cancelled_by))
+        except MemoryError:
+            self._fail(exchange, sink, out_of_memory())
         except Exception as error:  # a defect of ours: contained, told, never shown in detail
             self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
             self._fail(exchange, sink, ProxyError("internal error; the log has it under this request id"))
@@ -293,7 +305,9 @@ class Pipeline:
     def _fail(self, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         exchange.error = error
         forget_frames(error)
-        if isinstance(error, UpstreamError):
+        if error.code == Overloaded.code:
+            self._kit.news.overloaded(error)
+        elif isinstance(error, UpstreamError):
             error.message = self._redactor.text(error.message)
             self._events.emit(
                 "ERROR" if isinstance(error, UpstreamAuth) else "WARN",

@@ -32,6 +32,8 @@ class News:
         self._events = events
         self._clock = clock
         self._told_s: dict[str, float] = {}
+        self._overloaded = 0
+        self._overload_told_s = -SAME_NEWS_EVERY_S
         self._failovers = metrics.counter(
             "failovers_total",
             "Attempts after which somebody was asked again, by kind of failure.",
@@ -97,6 +99,16 @@ class News:
             f"everybody who has {model or 'this'} is left out; {step.target.name} is asked all the same{why}",
             request_id=exchange.id,
         )
+
+    def overloaded(self, error: ProxyError) -> None:
+        """A request was refused for want of room; said at most every ten seconds, with how many there were."""
+        self._overloaded += 1
+        now_s = self._clock()
+        if now_s - self._overload_told_s < SAME_NEWS_EVERY_S:
+            return
+        many = "a request" if self._overloaded == 1 else f"{self._overloaded} requests"
+        self._overloaded, self._overload_told_s = 0, now_s
+        self._events.emit("WARN", "overloaded", f"{many} got 503, the last one because: {error.message}")
 
     def panicking(self) -> list[str]:
         """List the models for which everybody was left out within the last minute; empty: requests that name none."""

@@ -8,7 +8,16 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 from aiohttp import web
 
-from proxy.errors import ClientError, ConfigError, Fault, MalformedBody, MethodNotAllowed, ProxyError, UnsupportedMedia
+from proxy.errors import (
+    ClientError,
+    ConfigError,
+    Fault,
+    MalformedBody,
+    MethodNotAllowed,
+    ProxyError,
+    UnsupportedMedia,
+    out_of_memory,
+)
 from proxy.events import Events
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.server.answers import SERVER, problem
@@ -136,6 +145,8 @@ class AdminSide:
             return self._answer(await route.handler(call))
         except ProxyError as error:
             return problem(error)
+        except MemoryError:
+            return problem(out_of_memory())
         except Exception as error:  # a defect in a handler: told, never shown in detail
             path = request.raw_path.partition("?")[0]
             self._events.emit("ERROR", "admin_failed", f"{request.method} {path} failed: {error!r}")

@@ -52,11 +52,12 @@ def problem(error: ProxyError) -> web.Response:
     return web.Response(body=problem_body(error), status=error.status, content_type=PROBLEM, headers=headers)
 
 
-def plain_error(status: int, detail: str, code: str) -> web.Response:
+def plain_error(status: int, detail: str, code: str, retry_after_s: int | None = None) -> web.Response:
     """Answer what did not even become a request."""
     body = orjson.dumps(
         {"type": "about:blank", "title": code.replace("_", " "), "status": status, "detail": detail, "code": code}
     )
-    response = web.Response(body=body, status=status, content_type=PROBLEM, headers=SERVER)
+    headers = SERVER if retry_after_s is None else {**SERVER, "Retry-After": str(retry_after_s)}
+    response = web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
     response.force_close()
     return response

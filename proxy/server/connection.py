@@ -118,6 +118,8 @@ class ServerProtocol(web.RequestHandler):
         if self.has_begun:
             raise ConnectionResetError("the response had begun")
         self.force_close_after_reply()
+        if isinstance(exc, MemoryError):
+            return plain_error(503, "there was no memory for the request", "overloaded", retry_after_s=1)
         return plain_error(status, HTTPStatus(status).phrase, "invalid_http" if status == 400 else "internal_error")
 
     def force_close_after_reply(self) -> None:
