@@ -46,6 +46,7 @@ from proxy.server.deployment_routes import DeploymentRoutes
 from proxy.server.front import Front
 from proxy.server.guard import Guard
 from proxy.server.inflight_routes import InflightRoutes
+from proxy.server.memory import Memory
 from proxy.server.orders import Answers
 from proxy.server.provider_routes import ProviderRoutes
 from proxy.server.status import State, Status
@@ -158,8 +159,10 @@ class App:
         self.file = self._config_file()
         self.state = State(started_s=clock())
         self._guard = Guard(self.settings)
+        self.memory = Memory(lambda: self._now.shed_memory_percent, self.events, clock=clock)
+        """What is left of it, and whom that keeps out."""
         self._core_routes = self._routes(clock)
-        self._data = DataSide(self.pipeline, lambda: self._guard, clock)
+        self._data = DataSide(self.pipeline, self.memory, lambda: self._guard, clock)
         self._admin = AdminSide(AdminTable([*self._core_routes, *self.host.admin_routes()]), self.events)
         self._server = ConnectionServer(
             Front(self._data, self._admin, lambda: self._guard),
@@ -205,7 +208,15 @@ class App:
 
     def _routes(self, clock: Callable[[], float]) -> list[AdminRoute]:
         answers = Answers(self._issues, self.settings, lambda: self.url)
-        status = Status(self.pipeline, self.state, self.configuration, answers, clock=clock, is_admin=self._is_admin)
+        status = Status(
+            self.pipeline,
+            self.state,
+            self.configuration,
+            answers,
+            self.memory,
+            clock=clock,
+            is_admin=self._is_admin,
+        )
         return [
             *status.routes(),
             *ProviderRoutes(self.pipeline, self.configuration, answers).routes(),
@@ -281,6 +292,7 @@ class App:
             self._to_write = None
         self.state.is_ready = True
         self._vitals.start()
+        self.memory.start()
         self.configuration.start()
         if self.file is not None:
             self.tasks.spawn(self.file.watch(), name="watch of the configuration file")
@@ -332,6 +344,7 @@ class App:
         await self._server.shutdown(0.5)
         await self.configuration.close()
         self._vitals.stop()
+        self.memory.stop()
         await self.host.stop()
         await self.pipeline.generation.close()
         await self.tasks.close()

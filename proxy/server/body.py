@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import StreamReader, web
 
 from proxy.errors import BodyTooLarge, ClientTimeout, MalformedHttp
+from proxy.server.memory import Room
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -62,10 +63,19 @@ async def next_part(content: StreamReader, idle_s: float) -> bytes:
         raise MalformedHttp("the body is not framed as HTTP demands") from error
 
 
-async def collect(content: StreamReader, limit_bytes: int, idle_s: float, limit_name: str = CLIENT_LIMIT) -> bytes:
+async def collect(
+    content: StreamReader,
+    limit_bytes: int,
+    idle_s: float,
+    limit_name: str = CLIENT_LIMIT,
+    room: Room | None = None,
+) -> bytes:
     """Read a whole body.
 
+    Args:
+        room: grows with what is read.
     Raises:
+        Overloaded: there is no room for more of it.
         BodyTooLarge: it is longer than the limit; at most 256 KiB beyond it have been read.
         ClientTimeout: nothing came for `idle_s`.
         MalformedHttp: its framing is broken.
@@ -77,6 +87,8 @@ async def collect(content: StreamReader, limit_bytes: int, idle_s: float, limit_
         size += len(part)
         if size > limit_bytes:
             raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes, the limit {limit_name}")
+        if room is not None:
+            room.grow_to(size)
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

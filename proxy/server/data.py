@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from proxy.errors import Draining, MalformedBody, ProxyError
+from proxy.errors import Draining, MalformedBody, ProxyError, out_of_memory
 from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
@@ -20,6 +20,7 @@ from proxy.server.client import NO_OPERATION, ClientSink
 from proxy.server.connection import ServerProtocol
 from proxy.server.facts import HeaderFacts
 from proxy.server.guard import Guard
+from proxy.server.memory import SMALL_BODY_BYTES, Memory
 from proxy.server.models import answer_listing
 from proxy.server.routes import RAW, Match, Routes
 
@@ -51,8 +52,11 @@ class DataSide:
         guard: asked at each request, because it changes with the settings.
     """
 
-    def __init__(self, pipeline: Pipeline, guard: Callable[[], Guard], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, memory: Memory, guard: Callable[[], Guard], clock: Callable[[], float]
+    ) -> None:
         self._pipeline = pipeline
+        self._memory = memory
         self._guard = guard
         self._clock = clock
         self._ids = RequestIds()
@@ -83,6 +87,7 @@ class DataSide:
                 or facts is None
                 or facts.is_admitted is not guard
                 or self.is_draining
+                or self._memory.is_short
                 or not facts.fit(request.raw_headers)
             ):
                 facts, match, error = self._look(request, protocol, path, query, match, guard)
@@ -94,8 +99,8 @@ class DataSide:
                 try:
                     if not self._read_at_once(exchange, request, facts.fields):
                         await self._read(exchange, request, facts.fields)
-                except ProxyError as raised:
-                    error = raised
+                except (ProxyError, MemoryError) as raised:
+                    error = raised if isinstance(raised, ProxyError) else out_of_memory()
                 except (asyncio.CancelledError, ConnectionError):
                     await self._pipeline.abandon(exchange)
                     raise
@@ -149,6 +154,8 @@ class DataSide:
     def _check(self, peer: str, facts: HeaderFacts, guard: Guard) -> None:
         if self.is_draining:
             raise Draining("this proxy is stopping and takes no new requests", retry_after_s=1)
+        if self._memory.is_short:
+            raise self._memory.refusal()
         if facts.is_admitted is not guard:
             guard.check_data(peer, facts.fields)
             facts.is_admitted = guard
@@ -213,6 +220,8 @@ class DataSide:
         limit_bytes = self._pipeline.generation.settings.server.client_max_size
         if len(inner.body) > limit_bytes:
             raise too_large(len(inner.body), limit_bytes)
+        if len(inner.body) > SMALL_BODY_BYTES:
+            self._memory.take(len(inner.body))
         self._interpret(exchange)
         return True
 
@@ -227,7 +236,8 @@ class DataSide:
             return
         length = admit(request, fields, server.client_max_size)
         if operation.reads_body or (operation.name == RAW and self._names_model(exchange, fields)):
-            inner.body = await collect(request.content, server.client_max_size, server.body_idle_timeout)
+            with self._memory.room(length or 0) as room:
+                inner.body = await collect(request.content, server.client_max_size, server.body_idle_timeout, room=room)
             self._interpret(exchange)
             return
         first = b""

@@ -1,9 +1,7 @@
 """What operators are shown first: health, readiness, providers, and the configuration in force."""
 
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from proxy import __version__
@@ -13,41 +11,11 @@ from proxy.exchange import JsonObject
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.reload.configuration import Configuration
+from proxy.server.memory import Memory
 from proxy.server.orders import Answers, ends
 from proxy.values import format_duration, format_size
 
-CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-NO_LIMIT_BYTES: Final = 1 << 60
-
 HIGH_MEMORY_PERCENT: Final = 90.0
-
-
-def memory_bytes() -> int:
-    """Measure the resident memory of this process."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return pages * resource.getpagesize()
-
-
-def memory_limit() -> tuple[int, str]:
-    """Find what memory is limited to, and by what: the container, the process's own limit, or the machine."""
-    for path in CGROUP_LIMITS:
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdecimal() and int(text) < NO_LIMIT_BYTES:
-            return int(text), "container"
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        return soft, "process"
-    try:
-        total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
-        return int(total.split()[1]) * 1024, "machine"
-    except (OSError, StopIteration, ValueError):
-        return 0, "unknown"
 
 
 @dataclass(slots=True)
@@ -72,6 +40,7 @@ class Status:
         state: State,
         configuration: Configuration,
         answers: Answers,
+        memory: Memory,
         *,
         clock: Callable[[], float],
         is_admin: Callable[[AdminRequest], bool],
@@ -81,6 +50,7 @@ class Status:
         self._clock = clock
         self._configuration = configuration
         self._answers = answers
+        self._memory = memory
         self._is_admin = is_admin
 
     def routes(self) -> list[AdminRoute]:
@@ -103,32 +73,29 @@ class Status:
             if not endpoint.provider.settings.tls.verify:
                 found.append(f"certificates are not checked: providers.{name}.tls.verify is false")
         found += self._pipeline.overview.problems()
-        if self._memory_percent() > HIGH_MEMORY_PERCENT:
-            found.append(f"memory is at {self._memory_percent():.0f}% of the limit")
+        if (problem := self._memory.problem()) is not None:
+            found.append(problem)
+        elif self._memory.usage.percent > HIGH_MEMORY_PERCENT:
+            found.append(f"memory is at {self._memory.usage.percent:.0f}% of the limit")
         return found
-
-    def _memory_percent(self) -> float:
-        limit, _ = memory_limit()
-        return round(100 * memory_bytes() / limit, 1) if limit else 0.0
 
     def _is_unhealthy(self) -> bool:
         return not self._state.is_ready or self._state.is_draining or not self._pipeline.generation.endpoints
 
     async def _health(self, request: AdminRequest) -> AdminReply:
         problems = self.problems()
-        is_unhealthy = self._is_unhealthy()
+        is_unhealthy, usage = self._is_unhealthy(), self._memory.usage
         body: JsonObject = {
             "status": "unhealthy" if is_unhealthy else "degraded" if problems else "healthy",
             "version": __version__,
             "uptime": format_duration(self._clock() - self._state.started_s),
-            "memoryUsage": format_size(memory_bytes()),
+            "memoryUsage": format_size(usage.resident_bytes),
         }
         if self._is_admin(request):
-            _, limited_by = memory_limit()
             standing = self._configuration.standing
             body |= {
-                "memoryPercent": self._memory_percent(),
-                "memoryLimitedBy": limited_by,
+                "memoryPercent": round(usage.percent, 1),
+                "memoryLimitedBy": usage.limited_by,
                 "requestsInFlight": self._pipeline.in_flight,
                 "requestsQueued": self._pipeline.slots.waiting,
                 "maxConcurrency": self._pipeline.slots.limit,
