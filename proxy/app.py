@@ -43,6 +43,7 @@ from proxy.server.config_routes import ConfigRoutes
 from proxy.server.connection import ConnectionServer, ServerProtocol
 from proxy.server.data import DataSide
 from proxy.server.deployment_routes import DeploymentRoutes
+from proxy.server.files import room_for_clients
 from proxy.server.front import Front
 from proxy.server.guard import Guard
 from proxy.server.inflight_routes import InflightRoutes
@@ -167,7 +168,7 @@ class App:
         self._server = ConnectionServer(
             Front(self._data, self._admin, lambda: self._guard),
             header_timeout_s=lambda: self._now.header_timeout,
-            max_connections=lambda: self._now.max_connections,
+            max_connections=self._max_connections,
             keep_alive_s=lambda: self._now.keep_alive_timeout,
             events=self.events,
         )
@@ -214,6 +215,7 @@ class App:
             self.configuration,
             answers,
             self.memory,
+            lambda: self._server,
             clock=clock,
             is_admin=self._is_admin,
         )
@@ -224,6 +226,10 @@ class App:
             *ConfigRoutes(self.configuration, answers, self._wall_clock, self.pipeline.overview.forget).routes(),
             *DeploymentRoutes(self.configuration, answers, lambda: self.file, self.restart).routes(),
         ]
+
+    def _max_connections(self) -> int:
+        """Clients' connections at most: those that are configured, as far as there are files for them."""
+        return min(self._now.max_connections, room_for_clients(self.pipeline.slots.limit or 0))
 
     def _make_ready(self, loaded: Loaded, routes: Sequence[AdminRoute]) -> Callable[[], None]:
         """Make the server's side ready for another revision; see `reload.swap`."""

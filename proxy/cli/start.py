@@ -18,6 +18,7 @@ from proxy.errors import ConfigError
 from proxy.events import Events
 from proxy.logs import Logs, setup
 from proxy.reload.prepare import Prepared, prepare_file
+from proxy.server.files import raise_limit
 from proxy.server.heap import keep_heap_small
 
 EXIT_CONFIG: Final = 78
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the proxy until it is told to stop; returns the exit code."""
     file: Path = getattr(options, "config", DEFAULT_CONFIG)
     keep_heap_small()
+    raise_limit()
     events = Events()
     try:
         prepared = prepare_file(file, read_environment(), options.host)

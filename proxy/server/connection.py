@@ -1,6 +1,7 @@
 """aiohttp's server with what it lacks: deadlines for slow senders, a cap on connections, errors in our shape."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,6 +13,11 @@ from proxy.server.answers import plain_error
 from proxy.server.facts import HeaderFacts
 
 SWEEP_S: Final = 1.0
+
+SURPLUS: Final = 32
+"""Connections above the limit that are taken all the same when none is idle: for the admin side, and to say 503."""
+
+SAME_NEWS_EVERY_S: Final = 10.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -32,6 +38,8 @@ class ServerProtocol(web.RequestHandler):
         "facts",
         "has_begun",
         "is_behind",
+        "is_quiet",
+        "is_surplus",
         "peer",
     )
 
@@ -41,10 +49,14 @@ class ServerProtocol(web.RequestHandler):
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
+        self.is_quiet = True
+        """Nothing of a request has come: it may be closed to make room."""
         self.is_behind = False
         self.has_begun = False
         """The response to the current request has begun, past aiohttp: nothing else may be written."""
         self.ends_after_reply = False
+        self.is_surplus = False
+        """It is one more than may be: only the admin side answers it."""
         self.facts: HeaderFacts | None = None
         """What the headers of the last request said."""
         self.peer = ""
@@ -56,16 +68,20 @@ class ServerProtocol(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self._waiting[self] = self._loop.time()
+        self._server.idle[self] = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._waiting.pop(self, None)
+        self._server.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Start the clock of later requests' headers with their first byte."""
-        if not self._is_busy and self not in self._waiting:
-            self._waiting[self] = self._loop.time()
+        if self.is_quiet:
+            self._speak()
+            if self not in self._waiting:
+                self._waiting[self] = self._loop.time()
         super().data_received(data)
 
     def pause_writing(self) -> None:
@@ -96,6 +112,8 @@ class ServerProtocol(web.RequestHandler):
 
     def begin(self) -> None:
         """A whole request head has been read."""
+        if self.is_quiet:  # it had come before the last request was answered
+            self._speak()
         self._is_busy = True
         self.has_begun = False
         self._waiting.pop(self, None)
@@ -105,7 +123,15 @@ class ServerProtocol(web.RequestHandler):
         """The request has been answered; telling it twice does no harm."""
         if self._is_busy:
             self._is_busy = False
+            if self.transport is not None:
+                self.is_quiet = True
+                self._server.idle[self] = None
             self._server.end()
+
+    def _speak(self) -> None:
+        """Note that a request has begun to come."""
+        self.is_quiet = False
+        self._server.idle.pop(self, None)
 
     def handle_error(
         self,
@@ -135,7 +161,7 @@ class ConnectionServer(web.Server):
 
     Args:
         header_timeout_s: asked at each sweep, so that it changes live.
-        max_connections: likewise.
+        max_connections: likewise. When they are all there, the one that was idle the longest gives way to a new one.
     """
 
     def __init__(
@@ -154,7 +180,10 @@ class ConnectionServer(web.Server):
         self._events = events
         self._waiting: dict[ServerProtocol, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self.refused = 0
+        self.idle: OrderedDict[ServerProtocol, None] = OrderedDict()
+        """Of which nothing of a request has come, the one that was so the longest first."""
+        self._evicted = self._refused = 0
+        self._told_s = -SAME_NEWS_EVERY_S
         self.busy = 0
         """Requests in work, on both sides."""
         self._emptied: asyncio.Future[None] | None = None
@@ -176,11 +205,32 @@ class ConnectionServer(web.Server):
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection in, or close it at once when there are too many."""
+        """Take a connection in; when there are too many, another one gives way, or it is itself too many."""
         super().connection_made(handler, transport)
-        if len(self._connections) > self._max_connections():
-            self.refused += 1
+        surplus = len(self._connections) - self.limit
+        if surplus <= 0:
+            return
+        if self.idle:
+            oldest, _ = self.idle.popitem(last=False)
+            oldest.force_close()  # an orderly close, as when its time were up (RFC 9112, 9.5)
+            self._evicted += 1
+            return
+        self._refused += 1
+        if surplus > SURPLUS or not isinstance(handler, ServerProtocol):
             transport.abort()
+        else:
+            handler.is_surplus = True
+
+    @property
+    def limit(self) -> int:
+        """Connections at most, as things are now."""
+        return self._max_connections()
+
+    def problem(self) -> str | None:
+        """Tell operators that there are as many connections as may be; None while there is room."""
+        if len(self._connections) < self.limit:
+            return None
+        return f"all {self.limit} connections are in use, idle ones give way (server.maxConnections, ulimit -n)"
 
     def end(self) -> None:
         """Count a request that was answered."""
@@ -213,6 +263,7 @@ class ConnectionServer(web.Server):
     def _sweep(self) -> None:
         """Close the connections whose request head is overdue; the oldest come first."""
         self._arm()
+        self._tell_if_full()
         limit_s = self._header_timeout_s()
         overdue_since_s = asyncio.get_running_loop().time() - limit_s
         late = []
@@ -227,3 +278,16 @@ class ConnectionServer(web.Server):
             self._events.emit(
                 "WARN", "slow_headers", f"closed {len(late)} connections without a whole request in {limit_s:g} s"
             )
+
+    def _tell_if_full(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if not (self._evicted or self._refused) or now_s - self._told_s < SAME_NEWS_EVERY_S:
+            return
+        self._told_s = now_s
+        self._events.emit(
+            "WARN",
+            "connections_full",
+            f"all {self.limit} connections are in use (server.maxConnections, ulimit -n): "
+            f"{self._evicted} idle ones were closed to make room, {self._refused} new ones refused",
+        )
+        self._evicted = self._refused = 0

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from proxy.errors import Draining, MalformedBody, ProxyError, out_of_memory
+from proxy.errors import Draining, MalformedBody, Overloaded, ProxyError, out_of_memory
 from proxy.exchange import Exchange, Operation, Request
 from proxy.formats.json_body import parse_object
 from proxy.formats.registry import FORMATS
@@ -134,7 +134,7 @@ class DataSide:
             if facts is None or not facts.fit(request.raw_headers):
                 facts = None
                 facts = self._learn(protocol, request)
-            self._check(protocol.peer, facts, guard)
+            self._check(protocol, facts, guard)
             if match is None:
                 match = self._find(request.method, path, query, facts.fields)
         except ProxyError as raised:
@@ -151,13 +151,16 @@ class DataSide:
             protocol.facts = facts
         return facts
 
-    def _check(self, peer: str, facts: HeaderFacts, guard: Guard) -> None:
+    def _check(self, protocol: ServerProtocol, facts: HeaderFacts, guard: Guard) -> None:
         if self.is_draining:
             raise Draining("this proxy is stopping and takes no new requests", retry_after_s=1)
         if self._memory.is_short:
             raise self._memory.refusal()
+        if protocol.is_surplus:
+            protocol.ends_after_reply = True
+            raise Overloaded("all connections are in use (server.maxConnections)", retry_after_s=1)
         if facts.is_admitted is not guard:
-            guard.check_data(peer, facts.fields)
+            guard.check_data(protocol.peer, facts.fields)
             facts.is_admitted = guard
 
     def _find(self, method: str, path: str, query: bytes, fields: dict[bytes, bytes]) -> Match:

@@ -11,9 +11,13 @@ from proxy.exchange import JsonObject
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
 from proxy.reload.configuration import Configuration
+from proxy.server.connection import ConnectionServer
 from proxy.server.memory import Memory
 from proxy.server.orders import Answers, ends
 from proxy.values import format_duration, format_size
+
+WORKERS: Final = 1
+"""Processes that answer: every limit is one of this process, and there is no other."""
 
 HIGH_MEMORY_PERCENT: Final = 90.0
 
@@ -41,6 +45,7 @@ class Status:
         configuration: Configuration,
         answers: Answers,
         memory: Memory,
+        clients: Callable[[], ConnectionServer],
         *,
         clock: Callable[[], float],
         is_admin: Callable[[AdminRequest], bool],
@@ -51,6 +56,7 @@ class Status:
         self._configuration = configuration
         self._answers = answers
         self._memory = memory
+        self._clients = clients
         self._is_admin = is_admin
 
     def routes(self) -> list[AdminRoute]:
@@ -77,6 +83,8 @@ class Status:
             found.append(problem)
         elif self._memory.usage.percent > HIGH_MEMORY_PERCENT:
             found.append(f"memory is at {self._memory.usage.percent:.0f}% of the limit")
+        if (problem := self._clients().problem()) is not None:
+            found.append(problem)
         return found
 
     def _is_unhealthy(self) -> bool:
@@ -99,6 +107,9 @@ class Status:
                 "requestsInFlight": self._pipeline.in_flight,
                 "requestsQueued": self._pipeline.slots.waiting,
                 "maxConcurrency": self._pipeline.slots.limit,
+                "connections": len(self._clients().connections),
+                "maxConnections": self._clients().limit,
+                "workers": WORKERS,
                 "revision": standing.revision,
                 "expiring": [
                     {"revision": one.number, **ends([one]), "reverts": [dotted(each) for each in leaves(one.inverse)]}

@@ -1,6 +1,7 @@
 """How a fresh connection comes about: name, address, proxy, TLS; every failure of it becomes one of our errors."""
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -11,13 +12,15 @@ from typing import Final
 
 import aiohappyeyeballs
 
-from proxy.errors import UpstreamConnect, UpstreamConnectTimeout, UpstreamTls
+from proxy.errors import Overloaded, UpstreamConnect, UpstreamConnectTimeout, UpstreamTls
 from proxy.upstream.connection import Connection, Owner
 from proxy.upstream.response_fields import ResponseFields
 from proxy.upstream.tunnel import ForwardProxy, open_tunnel
 
 SECOND_ADDRESS_AFTER_S: Final = 0.25
 """RFC 8305, section 5."""
+
+NO_FILE_LEFT: Final = (errno.EMFILE, errno.ENFILE)
 
 _Address = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
@@ -115,6 +118,7 @@ class Dialer:
         Raises:
             UpstreamConnect: refused, unreachable, no such host, or the proxy said no.
             UpstreamTls: the handshake failed; nothing of a request was sent.
+            Overloaded: this process may open no more files.
             UpstreamConnectTimeout: all of it together took too long.
         """
         phase = "connection"
@@ -148,6 +152,9 @@ class Dialer:
                 await self._resolver.addresses(), happy_eyeballs_delay=SECOND_ADDRESS_AFTER_S
             )
         except (OSError, RuntimeError) as exc:  # uvloop raises RuntimeError for some
+            if isinstance(exc, OSError) and exc.errno in NO_FILE_LEFT:
+                message = f"no file is left for a connection to {self._provider} (ulimit -n)"
+                raise Overloaded(message, retry_after_s=1) from exc
             through = "" if self._proxy is None else "proxy "
             reason = f"no such host ({exc.strerror})" if isinstance(exc, socket.gaierror) else _reason(exc)
             raise UpstreamConnect(

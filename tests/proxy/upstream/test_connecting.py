@@ -1,6 +1,7 @@
 """How connections come about, and every way in which they do not (FAULTS A1-A4)."""
 
 import asyncio
+import resource
 import socket
 import ssl
 import threading
@@ -11,7 +12,7 @@ import pytest
 import trustme
 
 from proxy.config.models import TimeoutSettings, TlsSettings
-from proxy.errors import ConfigError, UpstreamConnect, UpstreamConnectTimeout, UpstreamTls
+from proxy.errors import ConfigError, Overloaded, UpstreamConnect, UpstreamConnectTimeout, UpstreamTls
 from proxy.upstream.dial import Origin
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import make_context
@@ -67,6 +68,22 @@ async def test_black_hole_is_given_up_at_the_connect_timeout() -> None:
         assert caught.value.message == f"test: no connection with 127.0.0.1:{port} within 0.2 s"
         for filler in fillers:
             filler.close()
+
+
+async def test_want_of_files_is_this_proxys_fault_and_not_the_providers() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pool = make_pool(listener.getsockname()[1])
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno(), hard))
+        try:
+            with pytest.raises(Overloaded) as caught:
+                await pool.lease()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert caught.value.message == "no file is left for a connection to test (ulimit -n)"
+    assert caught.value.retry_after_s == 1
 
 
 async def test_unknown_host_is_told_at_once_and_asked_again_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
