@@ -1,0 +1,46 @@
+"""Runs `loop_probe.py` beside a scenario."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+
+SCRIPT = Path(__file__).with_name("loop_probe.py")
+WAIT_S = 10.0
+
+
+class Probe:
+    """A probe that is at work."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def end(self) -> tuple[float, float]:
+        """Stop asking; gives the longest stall of the proxy's loop and the noise, in seconds."""
+        async with asyncio.timeout(WAIT_S):
+            output, _ = await self._process.communicate(b"")
+        assert self._process.returncode == 0, "I6: the probe of the event loop was not answered"
+        document = orjson.loads(output)
+        return document["worst"], document["noise"]
+
+
+@asynccontextmanager
+async def probing(port: int, pid: int) -> AsyncIterator[Probe]:
+    """Probe the event loop of the proxy at a port until `Probe.end`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(SCRIPT), str(port), str(pid)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(WAIT_S):
+            assert await process.stdout.readline() == b"ready\n"
+        yield Probe(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

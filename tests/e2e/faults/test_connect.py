@@ -1,0 +1,235 @@
+"""Providers that cannot be reached, or not as they should be (FAULTS A1 to A5)."""
+
+import asyncio
+import json
+import random
+import statistics
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from proxy.testing import FakeProvider, Fault, FaultProxy, ProxyProcess, RawClient
+from tests.certificates import BAD_TLS, BadTls, bad_server_tls
+from tests.e2e.faults.rig import Heard, Watch, canary, configure, figure, invariants, quietest, start_proxy
+from tests.e2e.rig import CALLS
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = CALLS["openai"]
+CONNECT_S = 0.4
+APPLICATION_DATA = 23
+STALE_REQUESTS = 1000
+
+FAKE_DNS = """
+import json, pathlib, socket, time
+real = socket.getaddrinfo
+
+def look_up(host, port, *rest, **named):
+    what = json.loads(pathlib.Path(TABLE).read_text()).get(host)
+    if what == "nowhere":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    if what == "slow":
+        time.sleep(10)
+    return real("127.0.0.1" if what else host, port, *rest, **named)
+
+socket.getaddrinfo = look_up
+"""
+
+
+def entry(faulty: FaultProxy, name: str, **settings: Any) -> dict[str, Any]:
+    return faulty.provider(apiKey=canary(name), **settings)
+
+
+async def test_refused_connection_is_told_at_once_and_another_provider_answers(proxy: ProxyProcess) -> None:
+    async with FakeProvider() as upstream, FaultProxy(upstream.url) as faulty:
+        providers = {
+            "up": entry(faulty, "up"),
+            "spare": upstream.provider(apiKey=canary("spare"), models=["both"], priority=1),
+        }
+        await configure(proxy, providers, breaker={"enabled": False})
+        async with invariants(proxy, upstream, faulty) as watch:
+            faulty.set(Fault.refuse())
+            alone = [await watch.ask(CHAT) for _ in range(11)]
+            both = [await watch.ask(CHAT, model="both") for _ in range(11)]
+
+    assert {(one.status, one.code) for one in alone} == {(502, "upstream_connect")}
+    assert {(one.status, one.header("x-provider"), one.header("x-attempts")) for one in both} == {(200, "spare", "2")}
+    alone_ms, both_ms = (statistics.median(one.took_s * 1000 for one in heard) for heard in (alone, both))
+    figure("A1", f"refused: 502 in {alone_ms:.1f} ms, 200 from another one in {both_ms:.1f} ms (limit 50 ms, medians)")
+    assert max(alone_ms, both_ms) <= 50
+
+
+async def test_black_hole_is_given_up_at_the_connect_timeout_and_another_provider_answers(proxy: ProxyProcess) -> None:
+    async with FakeProvider() as upstream, FaultProxy(upstream.url) as faulty:
+        providers = {
+            "up": entry(faulty, "up", timeouts={"connect": CONNECT_S}),
+            "spare": upstream.provider(apiKey=canary("spare"), models=["both"], priority=1),
+        }
+        await configure(proxy, providers, breaker={"enabled": False})
+        async with invariants(proxy, upstream, faulty) as watch:
+            faulty.set(Fault.blackhole())
+            alone, both = await asyncio.gather(watch.ask(CHAT), watch.ask(CHAT, model="both"))
+
+    assert (alone.status, alone.code, both.status) == (504, "upstream_timeout", 200)
+    assert both.header("x-provider") == "spare"
+    figure(
+        "A2",
+        f"black hole: 504 after {alone.took_s:.3f} s, 200 from another one after {both.took_s:.3f} s "
+        f"(limit {CONNECT_S:g} s ±10 %)",
+    )
+    for heard in (alone, both):
+        assert heard.took_s == pytest.approx(CONNECT_S, rel=0.1)
+
+
+async def test_bad_names_are_told_in_time_hold_up_nobody_else_and_may_become_good(tmp_path: Path) -> None:
+    table = tmp_path / "names.json"
+    (tmp_path / "sitecustomize.py").write_text(FAKE_DNS.replace("TABLE", repr(str(table))))
+    table.write_text(json.dumps({"nowhere.test": "nowhere", "slow.test": "slow", "well.test": "well"}))
+    async with (
+        FakeProvider() as upstream,
+        start_proxy({"PYTHONPATH": str(tmp_path)}, breaker={"enabled": False}) as proxy,
+    ):
+
+        def at(host: str, **settings: Any) -> dict[str, Any]:
+            url = f"http://{host}:{upstream.port}/v1"
+            return upstream.provider(**{"baseUrl": url, "apiKey": canary(host), "keepAlive": 0, **settings})
+
+        providers = {
+            "nowhere": at("nowhere.test", models=["nowhere"]),
+            "slow": at("slow.test", models=["slow"], timeouts={"connect": CONNECT_S}),
+            "well": at("well.test", models=["gpt-*"]),
+        }
+        await configure(proxy, providers, breaker={"enabled": False})
+        async with invariants(proxy, upstream) as watch:
+            nowhere = [await watch.ask(CHAT, model="nowhere") for _ in range(11)]
+            slow = await asyncio.gather(*(watch.ask(CHAT, model="slow") for _ in range(8)))
+            later_s = await quietest(lambda: _others_later_by(watch), 0.005)
+            table.write_text(json.dumps({"nowhere.test": "well", "well.test": "well"}))
+            again = await watch.ask(CHAT, model="nowhere")
+
+    assert {(one.status, one.code) for one in nowhere} == {(502, "upstream_connect")}
+    assert {(one.status, one.code) for one in slow} == {(504, "upstream_timeout")}
+    nowhere_s, slow_s = (statistics.median(one.took_s for one in heard) for heard in (nowhere, slow))
+    figure(
+        "A3",
+        f"no such name: 502 in {nowhere_s * 1000:.1f} ms (limit 100 ms); slow name: 504 after {slow_s:.3f} s "
+        f"(limit {CONNECT_S:g} s ±10 %); p99 of others {later_s * 1000:+.1f} ms (limit +5 ms); not remembered",
+    )
+    assert nowhere_s <= 0.1
+    assert slow_s == pytest.approx(CONNECT_S, rel=0.1)
+    assert later_s <= 0.005
+    assert again.status == 200
+
+
+async def _others_later_by(watch: Watch) -> float:
+    """How much the p99 of a provider with a good name grows while another one's name takes long; in seconds."""
+    took: dict[bool, list[float]] = {False: [], True: []}
+    for block in range(6):
+        is_slow = block % 2 == 1
+        waiting = [asyncio.ensure_future(watch.ask(CHAT, model="slow")) for _ in range(8 if is_slow else 0)]
+        await asyncio.sleep(0.02)
+        for _ in range(50):
+            heard = await watch.ask(CHAT)
+            assert heard.status == 200
+            took[is_slow].append(heard.took_s)
+        await asyncio.gather(*waiting)
+    calm, beside = (statistics.quantiles(took[is_slow], n=100)[-1] for is_slow in (False, True))
+    return beside - calm
+
+
+async def test_bad_tls_is_refused_before_a_byte_of_the_request(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with AsyncExitStack() as stack:
+        well = await stack.enter_async_context(FakeProvider())
+        providers = {"well": well.provider(apiKey=canary("well"), models=["gpt-*"])}
+        bad: dict[BadTls, tuple[FakeProvider, FaultProxy]] = {}
+        for fault in BAD_TLS:
+            upstream = await stack.enter_async_context(FakeProvider(tls=bad_server_tls(fault, authority)))
+            faulty = await stack.enter_async_context(FaultProxy(upstream.url, record_bytes=1 << 20))
+            bad[fault] = upstream, faulty
+            settings = {"baseUrl": f"https://127.0.0.1:{faulty.port}/v1", "tls": {"caFile": str(tmp_path / "ca.pem")}}
+            providers[fault] = entry(faulty, fault, models=[fault], **settings)
+        proxy = await stack.enter_async_context(start_proxy(providers=providers))
+        async with invariants(proxy, well, *(faulty for _, faulty in bad.values())) as watch:
+            heard = {fault: [await watch.ask(CHAT, model=fault) for _ in range(3)] for fault in BAD_TLS}
+
+    assert {(one.status, one.code) for every in heard.values() for one in every} == {(502, "upstream_tls")}
+    slowest_ms = max(one.took_s for every in heard.values() for one in every) * 1000
+    figure("A4", f"{len(BAD_TLS)} kinds of bad TLS: 502 upstream_tls in {slowest_ms:.0f} ms at most, 0 request bytes")
+    for fault, (upstream, faulty) in bad.items():
+        sent = bytes(faulty.recorded["up"])
+        assert upstream.requests_seen == 0
+        assert sent
+        assert not any(word in sent for word in (b"HTTP", b"POST", canary(fault).encode()))
+        assert sealed_bytes(sent) <= 3 * 64  # alerts, which TLS 1.3 seals too; a request is ten times as long
+
+
+def sealed_bytes(sent: bytes) -> int:
+    """How much of what was sent may be a request that nobody can read: the payload of TLS's records of that kind."""
+    total = 0
+    while len(sent) >= 5:
+        length = int.from_bytes(sent[3:5], "big")
+        if sent[0] == APPLICATION_DATA:
+            total += length
+        sent = sent[5 + length :]
+    return total
+
+
+async def test_requests_over_connections_that_just_closed_are_neither_lost_nor_doubled(proxy: ProxyProcess) -> None:
+    """Idle connections close at moments from 1 ms before a POST is sent to 3 ms after.
+
+    Closed before, the provider has provably nothing of it, and it is sent again. Closed after, it may have been there
+    already, read or unread: what could have been executed must be told as failed.
+    """
+    moments_s = [random.Random(5).uniform(-0.001, 0.003) for _ in range(STALE_REQUESTS)]
+    async with FakeProvider() as upstream, FaultProxy(upstream.url) as faulty:
+        await configure(proxy, {"up": entry(faulty, "up")}, breaker={"enabled": False})
+        async with invariants(proxy, upstream, faulty) as watch, RawClient(proxy.url) as client:
+            statuses = []
+            for number, moment_s in enumerate(moments_s):
+                heard = await _ask_while_closing(watch, client, faulty, moment_s, number)
+                assert heard.status == 200 or heard.code in ("upstream_reset", "upstream_cut")
+                statuses.append(heard.status)
+            opened = faulty.connections_made
+
+    users = [one.document.get("user") for one in upstream.requests if one.is_complete]
+    most = max(count for user, count in Counter(users).items() if user is not None)
+    lost = [status for status, moment_s in zip(statuses, moments_s, strict=True) if status != 200 and moment_s < 0]
+    figure(
+        "A5",
+        f"{STALE_REQUESTS} requests, {opened} connections: {len(lost)} errors where sending again is safe, "
+        f"{STALE_REQUESTS - statuses.count(200)} told where it is not; one was executed {most} times at most",
+    )
+    assert not lost
+    assert most == 1
+    assert opened >= STALE_REQUESTS / 3
+
+
+async def _ask_while_closing(
+    watch: Watch, client: RawClient, faulty: FaultProxy, moment_s: float, number: int
+) -> Heard:
+    """Ask, and close the provider's idle connections so long before or after the request is sent."""
+    user = f"user-{number}"
+    if moment_s < 0:
+        faulty.drop_connections("fin")
+        await _wait(-moment_s, is_still=True)
+        return await watch.ask_on(client, CHAT, user=user)
+    asking = asyncio.ensure_future(watch.ask_on(client, CHAT, user=user))
+    await asyncio.sleep(0)  # it is sent
+    await _wait(moment_s, is_still=number % 2 == 0)
+    faulty.drop_connections("fin")
+    return await asking
+
+
+async def _wait(seconds: float, *, is_still: bool) -> None:
+    """Wait as exactly as can be; still: the provider, which is on the same loop, reads nothing meanwhile."""
+    until_s = time.perf_counter() + seconds
+    while time.perf_counter() < until_s:
+        if not is_still:
+            await asyncio.sleep(0)
