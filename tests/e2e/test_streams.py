@@ -37,8 +37,8 @@ def whole_events(format: str, data: bytes) -> bytes:
     return data[: data.rfind(mark) + len(mark)]
 
 
-def error_of(format: str, event: bytes) -> str:
-    """The stable code in an error event, read as the format's clients read it."""
+def error_of(format: str, event: bytes, *, is_timeout: bool = False) -> str:
+    """The stable code in an error event, read as the format's clients read it; what the vendor calls it is checked."""
     if format == "ollama":
         document = orjson.loads(event)
         assert isinstance(document["error"], str)
@@ -49,10 +49,11 @@ def error_of(format: str, event: bytes) -> str:
         assert lines[0] == "event: error"
         assert document["type"] == "error"
     if format == "gemini":
-        assert (document["error"]["code"], document["error"]["status"]) == (502, "INTERNAL")
+        named = (504, "DEADLINE_EXCEEDED") if is_timeout else (502, "INTERNAL")
+        assert (document["error"]["code"], document["error"]["status"]) == named
         return str(next(detail["reason"] for detail in document["error"]["details"] if "reason" in detail))
     if format == "anthropic":
-        assert document["error"]["type"] == "api_error"
+        assert document["error"]["type"] == ("timeout_error" if is_timeout else "api_error")
         return str(document["error"]["details"]["error_code"])
     return str(document["error"].get("code") or document["code"])
 
