@@ -120,11 +120,18 @@ class FaultProxy:
         self._next.clear()
         self._stand(None)
 
-    def drop_connections(self, kind: CutKind = "rst") -> None:
-        """End every connection, idle ones too; with `fin`, nothing that comes after this call is taken any more."""
+    def drop_connections(self, kind: CutKind = "rst") -> int:
+        """End every connection, idle ones too; with `fin`, nothing that comes after this call is taken any more.
+
+        Returns:
+            How many bytes of clients had come by then and were not read: whoever sent them cannot know.
+        """
+        unread = 0
         for link, task in self._open.items():
-            link.end_with(kind)
-            task.cancel()
+            if not task.cancelling():  # else it has been dropped already
+                unread += link.end_with(kind)
+                task.cancel()
+        return unread
 
     async def start(self, port: int = 0) -> None:
         """Listen."""

@@ -77,12 +77,17 @@ class Link:
                 _shut(sock, socket.SHUT_WR)  # before `close`, which sends RST where bytes are unread
             sock.close()
 
-    def end_with(self, kind: CutKind) -> None:
-        """Say how `close` ends it; FIN leaves at once, and what comes after it is answered with RST, not taken."""
+    def end_with(self, kind: CutKind) -> int:
+        """Say how `close` ends it; FIN leaves at once, and what comes after it is answered with RST, not taken.
+
+        Returns:
+            How many bytes of the client had come by then, and will never be read.
+        """
         self._end = kind
         if kind == "fin":
             for sock in (self._client, self._upstream):
                 _shut(sock, socket.SHUT_RDWR)
+        return _count(self._client, termios.FIONREAD)
 
     def switch(self, fault: Fault | None) -> None:
         """Put the turn under another fault; what waits looks again."""
@@ -153,7 +158,7 @@ class Link:
     async def _settle(self) -> None:
         """Let the client's kernel have what was sent: a reset throws away what it has not."""
         for _ in range(SETTLE_TRIES):
-            if not int.from_bytes(fcntl.ioctl(self._client, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+            if not _count(self._client, termios.TIOCOUTQ):
                 return
             await asyncio.sleep(SETTLE_S)
 
@@ -170,6 +175,11 @@ def _state(sock: socket.socket) -> int:
     if not hasattr(socket, "TCP_INFO"):
         return 0
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def _count(sock: socket.socket, request: int) -> int:
+    """Ask the kernel for a number of bytes."""
+    return int.from_bytes(fcntl.ioctl(sock, request, bytes(4)), sys.byteorder)
 
 
 def _shut(sock: socket.socket, how: int) -> None:

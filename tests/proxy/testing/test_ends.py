@@ -108,6 +108,18 @@ async def test_what_is_sent_after_a_polite_drop_is_provably_not_taken(
     assert upstream.requests_seen == 1
 
 
+@pytest.mark.parametrize("kind", ["fin", "rst"])
+async def test_drop_tells_how_much_had_come_unread(upstream: FakeProvider, faulty: FaultProxy, kind: CutKind) -> None:
+    async with RawClient(faulty.url) as client:
+        await client.request("GET", "/x")
+        client._socket.send(ASK)  # without a turn of the loop, in which it would be read
+
+        unread = faulty.drop_connections(kind)
+        await client.read_ending()
+
+    assert (unread, upstream.requests_seen) == (len(ASK), 1)
+
+
 async def test_upstream_that_is_away_resets_the_client(upstream: FakeProvider, faulty: FaultProxy) -> None:
     await upstream.close()
 
