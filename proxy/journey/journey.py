@@ -181,6 +181,8 @@ class Journey:
         for attempt in exchange.attempts:
             if (attempt.provider, attempt.status) == (error.provider, error.status):
                 exchange.attempt = attempt
+        if judge(error).scope != "request":
+            self._kit.news.passed_on(exchange, error)
         error.deliver(sink, attempt_lines(exchange), is_final=len(exchange.attempts) > 1)
 
     def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:

@@ -72,6 +72,17 @@ class News:
             provider=provider,
         )
 
+    def passed_on(self, exchange: Exchange, error: ProxyError) -> None:
+        """A provider failed, and the client gets its own words about it."""
+        self._events.emit(
+            "WARN",
+            error.code,
+            f"{error.message}, and the client is told so",
+            request_id=exchange.id,
+            provider=error.provider,
+            attempts=len(exchange.attempts),
+        )
+
     def changed(self, changes: Sequence[Change]) -> None:
         """A circuit opened, closed, or lets a probe through."""
         for change in changes:
