@@ -22,6 +22,8 @@ from proxy.upstream.endpoint import Endpoint
 SIGNS_OF_OVERLOAD: Final = frozenset({"rate-limit", "overloaded", "timeout"})
 """Failures by which an adaptive limit learns that it is too high."""
 
+FIRST_ERROR_STATUS: Final = 400
+
 Deliver = Callable[[Generation, Exchange, Sink, Reply, bytes], Awaitable[None]]
 """Sends an answer that was made in this process, with header lines of our own."""
 
@@ -91,6 +93,7 @@ class Attempts:
             if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
                 call = self._call(plan, one, endpoint, remote, sink)
                 await call.run(pool, self._kit.tasks, self._generation.settings.server.write_timeout)
+                failure = call.passed_on
             elif (local := endpoint.local) is not None:
                 await self._deliver(self._generation, exchange, sink, local.answer(exchange), attempt_lines(exchange))
             else:
@@ -116,7 +119,7 @@ class Attempts:
 
         def started() -> None:
             exchange.provider, exchange.attempt = one.attempt.provider, one.attempt
-            if one.probes:
+            if one.probes and (one.attempt.status or 0) < FIRST_ERROR_STATUS:
                 one.is_judged = True
                 now_s = self._kit.clock()
                 self._changed(one, one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s))
@@ -138,6 +141,7 @@ class Attempts:
             credential=None if key is None else key.text,
             client_key=client_key,
             clock=clock,
+            wall_clock=self._wall_clock,
             goes_on=goes_on,
             on_start=started if needs_start else None,
         )

@@ -12,10 +12,11 @@ from proxy.formats.registry import FORMATS
 from proxy.formats.sse import EventSplitter, LineSplitter
 from proxy.formats.translation import ReplyTranslation
 from proxy.host.dispatch import Dispatch
-from proxy.journey.kept import KeptReply, refusal
+from proxy.journey.kept import KeptReply, refusal, with_last_word
 from proxy.journey.outgoing import Outgoing
 from proxy.journey.upload import run_upload
 from proxy.providers.base import RemoteProvider
+from proxy.redaction import MASK, MIN_SECRET_LENGTH
 from proxy.tasks import Tasks
 from proxy.upstream.endpoint import Endpoint
 from proxy.upstream.pool import Pool
@@ -32,6 +33,7 @@ class Call:
         credential: the provider's key to use; None where this proxy holds none.
         client_key: the client's own key where it may go to this provider.
         clock: monotonic seconds.
+        wall_clock: seconds since 1970.
         goes_on: tells whether somebody else is asked after an error, so that the client must not see it.
         on_start: called when the client's response begins.
     """
@@ -48,9 +50,12 @@ class Call:
         "_on_start",
         "_outgoing",
         "_provider",
+        "_secret",
         "_sink",
+        "_wall_clock",
         "_wire",
         "head",
+        "passed_on",
     )
 
     def __init__(
@@ -66,6 +71,7 @@ class Call:
         credential: str | None,
         client_key: str | None,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         goes_on: Callable[[UpstreamError], bool],
         on_start: Callable[[], None] | None = None,
     ) -> None:
@@ -76,8 +82,10 @@ class Call:
         self._provider = provider
         self._dispatch = dispatch
         self._clock = clock
+        self._wall_clock = wall_clock
         self._goes_on = goes_on
         self._on_start = on_start
+        self._secret = credential
         wire: Format | None = None if exchange.request.operation.name == "raw" else provider.format
         self._wire = wire
         """The provider's format where it is the client's too, or is translated to; None on raw paths."""
@@ -88,6 +96,8 @@ class Call:
         self._observer: ResponseObserver | None = None
         self.head: ResponseHead | None = None
         """Of the final response, once it has come."""
+        self.passed_on: UpstreamError | None = None
+        """What the response means that went to the client although it is an error."""
 
     async def run(self, pool: Pool, tasks: Tasks, write_timeout_s: float) -> None:
         """Make the call and see its response through to the sink.
@@ -104,7 +114,9 @@ class Call:
         request = self._exchange.request
         upload, is_head = request.upload, request.method == "HEAD"
         timeouts = self._provider.settings.timeouts
-        connection = pool.take() or await pool.connect()
+        connection = pool.take()
+        is_fresh = connection is None
+        connection = connection or await pool.connect()
         while True:
             relay = Relay(sink, self._decide, self._release)
             try:
@@ -115,9 +127,9 @@ class Call:
                     await run_upload(upload, relay, connection, tasks, write_timeout_s)
                 break
             except StaleConnection:
-                if upload is not None:
+                if upload is not None or is_fresh:
                     raise
-                connection = await pool.connect()
+                connection, is_fresh = await pool.connect(), True
             except UpstreamError as error:
                 self._take_usage()
                 if relay.is_refused and relay.head is not None:  # its status says more than how its text broke off
@@ -127,7 +139,7 @@ class Call:
                 self._take_usage()
                 raise
         if relay.is_refused and relay.head is not None:
-            raise self._kept(relay.head, relay.refused_body, is_cut=relay.is_refusal_cut)
+            raise self._kept(relay, relay.head)
         self._take_usage()
 
     def _translated_sink(self, wire: Format) -> Sink:
@@ -168,14 +180,15 @@ class Call:
             return b"\r\n".join([*lines, b"X-Upstream-Request-Id: " + head.request_id, told])
         return b"\r\n".join([*lines, told])
 
-    def _release(self, head: ResponseHead) -> Passage | None:
-        """Let an error through that is too large to be kept; None where the client must not see it."""
-        if self._is_translated or self._is_about_our_key(head) or self._goes_on(self._refusal(head, b"")):
+    def _release(self, head: ResponseHead, body: bytes) -> Passage | None:
+        """Let an error through that is too large to be kept; None where the client must not see it, or not yet."""
+        error = self._refusal(head, body)
+        if self._is_translated or not isinstance(error, UpstreamRejected) or self._goes_on(error):
             return None
-        return Passage(self._lines(head, self._told()))
-
-    def _is_about_our_key(self, head: ResponseHead) -> bool:
-        return head.status in (401, 403) and self._provider.has_credential
+        self.passed_on = error
+        lines = self._lines(head, self._told())
+        is_final = len(self._exchange.attempts) > 1
+        return Passage(with_last_word(lines) if is_final else lines, on_start=self._on_start)
 
     def _decide(self, head: ResponseHead) -> Passage | None:
         """Say how a response goes to the client; None if it does not, or not yet."""
@@ -214,14 +227,27 @@ class Call:
 
     def _refusal(self, head: ResponseHead, body: bytes) -> UpstreamError:
         """Make the error that the provider's refusal is."""
-        is_about_our_key, is_translated = self._is_about_our_key(head), self._is_translated
-        return refusal(self._provider.name, head, body, is_about_our_key=is_about_our_key, is_quoted=is_translated)
+        provider = self._provider
+        return refusal(
+            provider.name,
+            head,
+            body,
+            holds_key=provider.has_credential,
+            is_quoted=self._is_translated,
+            wall_s=self._wall_clock(),
+        )
 
-    def _kept(self, head: ResponseHead, body: bytes, *, is_cut: bool) -> UpstreamError:
-        """Make the error with the reply itself, where the client may see that and all of it is there."""
+    def _kept(self, relay: Relay, head: ResponseHead) -> UpstreamError:
+        """Make the error with the reply itself, where the client may see that and it is whole."""
+        body = relay.refused_body
         error = self._refusal(head, body)
-        if is_cut or self._is_translated or not isinstance(error, UpstreamRejected):
+        if self._is_translated or relay.is_refusal_cut or not isinstance(error, UpstreamRejected):
             return error
-        has_body = head.has_body
-        length = len(body) if has_body else head.content_length or 0
-        return KeptReply(error, self._lines(head, b""), body, length, has_body=has_body)
+        body, lines = self._without_secret(body), self._without_secret(self._lines(head, b""))
+        length = len(body) if head.has_body else head.content_length or 0
+        return KeptReply(error, lines, body, length, has_body=head.has_body)
+
+    def _without_secret(self, data: bytes) -> bytes:
+        """Take our key out of what a provider says: some repeat the one that they refuse."""
+        secret = (self._secret or "").encode("latin-1", "replace")
+        return data.replace(secret, MASK.encode()) if len(secret) >= MIN_SECRET_LENGTH else data

@@ -1,15 +1,13 @@
 """A provider's own error: what it says, and the reply itself while it is kept from the client."""
 
-import time
-
-import orjson
+from typing import Final
 
 from proxy.errors import UpstreamAuth, UpstreamError, UpstreamRejected
 from proxy.exchange import ResponseHead, Sink
+from proxy.formats.vendor_error import read_vendor_error
 from proxy.routing.quota import retry_after_s, should_retry
 
-MOST_CODE_CHARS = 100
-MOST_TEXT_CHARS = 500
+KEY_STATUSES: Final = frozenset({401, 403})
 
 
 class KeptReply(UpstreamRejected):
@@ -44,54 +42,44 @@ class KeptReply(UpstreamRejected):
         """
         lines = self._head_lines
         if is_final:
-            kept = [line for line in lines.split(b"\r\n") if not line.lower().startswith(b"x-should-retry:")]
-            lines = b"\r\n".join(kept) + b"x-should-retry: false\r\n"
+            lines = with_last_word(lines)
         sink.start(self.status, lines + told, self._length, self._has_body)
         sink.write(self._body)
         sink.finish()
 
 
-def refusal(name: str, head: ResponseHead, body: bytes, *, is_about_our_key: bool, is_quoted: bool) -> UpstreamError:
+def with_last_word(lines: bytes) -> bytes:
+    """Ask SDKs in the header lines of a reply not to retry, whatever the vendor says of that."""
+    kept = [line for line in lines.split(b"\r\n") if not line.lower().startswith(b"x-should-retry:")]
+    return b"\r\n".join(kept) + b"x-should-retry: false\r\n"
+
+
+def refusal(
+    name: str, head: ResponseHead, body: bytes, *, holds_key: bool, is_quoted: bool, wall_s: float
+) -> UpstreamError:
     """Make the error that a provider's refusal is.
 
     Args:
         name: the provider's.
         body: as far as it came.
-        is_about_our_key: it refuses the key that this proxy holds for it.
+        holds_key: it was sent a key that this proxy holds for it.
         is_quoted: the client reads the vendor's words in our message, because it cannot have the reply itself.
+        wall_s: the present Unix time, for dates.
     """
-    status = head.status
-    if is_about_our_key:
+    status, said = head.status, read_vendor_error(body)
+    if holds_key and (status in KEY_STATUSES or said.is_key_refused):
         return UpstreamAuth(
             f"{name} refused the key that this proxy holds for it (status {status}); check providers.{name}.apiKey",
             provider=name,
         )
-    code, text = _vendors_words(body)
     message = f"{name} answered with status {status}"
+    wait_s = retry_after_s(head.lines, wall_s)
     return UpstreamRejected(
-        f"{message}: {text}" if text and is_quoted else message,
+        f"{message}: {said.text}" if said.text and is_quoted else message,
         status=status,
         provider=name,
-        retry_after_s=retry_after_s(head.lines, time.time()),
-        vendor_code=code,
-        vendor_text=text,
+        retry_after_s=said.retry_after_s if wait_s is None else wait_s,
+        vendor_code=said.code,
+        vendor_text=said.text,
         should_retry=should_retry(head.lines),
     )
-
-
-def _vendors_words(body: bytes) -> tuple[str, str]:
-    """Find the vendor's code and words in an error body; empty where there are none."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return "", ""
-    error = document.get("error") if isinstance(document, dict) else None
-    if isinstance(error, str):
-        return "", error[:MOST_TEXT_CHARS]
-    if not isinstance(error, dict):
-        return "", ""
-    code, kind, text = error.get("code"), error.get("type"), error.get("message")
-    named = code if isinstance(code, str) else kind
-    return named[:MOST_CODE_CHARS] if isinstance(named, str) else "", text[:MOST_TEXT_CHARS] if isinstance(
-        text, str
-    ) else ""

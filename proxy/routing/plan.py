@@ -127,13 +127,15 @@ class Plan:
         return step
 
     def may_go_on(self, target: Target, verdict: Verdict, now_s: float) -> bool:
-        """Tell whether another provider, model or key is left for after such a failure; changes nothing."""
+        """Tell whether another attempt may follow such a failure, as far as that is told without choosing."""
         if self._end(verdict, now_s) is not None:
             return False
         if self._policy.is_failover_on and (self._fallbacks or not all(one.is_asked for one in self.targets)):
             return True
         keys = target.lane.keys
-        return verdict.wants_other_key and keys is not None and keys.has_usable(now_s, target.tried)
+        return verdict.may_repeat or (
+            verdict.wants_other_key and keys is not None and keys.has_usable(now_s, target.tried)
+        )
 
     def other(self, now_s: float) -> Step | None:
         """Choose who may be asked beside the one that is late, without a wait and only if it is well."""
@@ -181,7 +183,7 @@ class Plan:
         if repeats:
             wait_s = backoff_s(target.failures, policy.backoff_s, policy.max_wait_s, self._random)
             target.ready_s = now_s + max(wait_s, verdict.retry_after_s or 0.0)
-        if verdict.kind == "context-length":
+        if verdict.is_for_every_provider:
             self._too_long_for |= {target.candidate.model}
 
     # -- inside --------------------------------------------------------------------------------------------------

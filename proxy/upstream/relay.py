@@ -89,8 +89,8 @@ class Relay:
     Args:
         sink: the client's side.
         decide: told the head; None keeps the response from the client and collects up to 64 KiB of its body.
-        release: asked when a kept response turns out to be larger than that: how it goes to the client after all;
-            None cuts it there.
+        release: asked, with what came of it, when a kept response turns out to be larger than that: how it goes to
+            the client after all; None cuts it there.
     """
 
     # What most responses never change is an attribute of the class, so that making a relay is cheap.
@@ -116,7 +116,7 @@ class Relay:
         self,
         sink: Sink,
         decide: Callable[[ResponseHead], Passage | None],
-        release: Callable[[ResponseHead], Passage | None] | None = None,
+        release: Callable[[ResponseHead, bytes], Passage | None] | None = None,
     ) -> None:
         self._sink = sink
         self._decide = decide
@@ -242,7 +242,8 @@ class Relay:
         self.refused_body += self._take()
         if len(self.refused_body) <= MAX_HELD_BYTES:
             return
-        if self._release is not None and self.head is not None and (passage := self._release(self.head)) is not None:
+        head, release = self.head, self._release
+        if release is not None and head is not None and (passage := release(head, self.refused_body)) is not None:
             self._passage = passage
             data, self.refused_body = self.refused_body, b""
             self._pass(data, is_end=False)
@@ -304,9 +305,12 @@ class Relay:
         passage = self._passage
         if passage is None or not passage.is_held or len(data) > MAX_HELD_BYTES:
             return False
-        if self._boundaries is not ANY_BOUNDARY and self._observer is not None:
-            return not self._observer.has_output
-        return not data
+        observer = self._observer
+        if self._boundaries is ANY_BOUNDARY or observer is None:
+            return not data
+        if observer.error is not None and not observer.has_output:  # nothing else is to be expected of it
+            raise _began_with(observer.error)
+        return not observer.has_output
 
     def _whole_events(self, data: bytes) -> bytes:
         """Split off the event that has not ended yet, unless it is larger than we hold."""
@@ -324,9 +328,7 @@ class Relay:
         if observer is not None:
             observer.finish()
             if observer.error is not None and not self._sink.is_started:
-                self.error = UpstreamRejected(
-                    f"the response began with an error: {observer.error}", vendor_text=observer.error
-                )
+                self.error = _began_with(observer.error)
                 return
             if self._boundaries is not ANY_BOUNDARY and not observer.is_complete:
                 self._pass(data, is_end=False)
@@ -335,3 +337,7 @@ class Relay:
         if data or self._held or self._filtering is not None or not self._sink.is_started:
             self._pass(data, is_end=True)
         self._sink.finish()
+
+
+def _began_with(error: str) -> UpstreamRejected:
+    return UpstreamRejected(f"the response began with an error: {error}", vendor_text=error)

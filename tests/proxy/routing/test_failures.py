@@ -21,6 +21,11 @@ from proxy.routing.failures import Scope, judge
 
 TOO_LONG_AT_ANTHROPIC = "prompt is too long: 210000 tokens > 200000 maximum"
 TOO_LONG_AT_GEMINI = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048575)."
+LIMIT_AT_ANTHROPIC = "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000"
+TOO_LONG_AT_LLAMA = "the request exceeds the available context size. try increasing the context size"
+TOO_LONG_AT_VLLM = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
+TOO_LONG_AT_XAI = "This model's maximum prompt length is 131072 but the request contains 200000 tokens."
+NO_CREDIT_AT_ANTHROPIC = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
 BLOCKED_AT_ANTHROPIC = "Output blocked by content filtering policy"
 
 
@@ -65,6 +70,18 @@ def unread() -> UpstreamReset:
         (rejected(None, text="overloaded_error: Overloaded"), "overloaded", "model"),
         (rejected(None, text="rate_limit_error: slow down"), "rate-limit", "key"),
         (rejected(None, text="something broke"), "server-error", "model"),
+        (rejected(None, text="Your input exceeds the context window of this model."), "context-length", "request"),
+        (rejected(None, text="Output blocked by content filtering policy"), "content-refused", "request"),
+        (rejected(None, text="The model is overloaded. Please try again later."), "overloaded", "model"),
+        (rejected(None, text="Resource has been exhausted (e.g. check quota)."), "rate-limit", "key"),
+        (rejected(402, "billing_error", "no credit"), "rate-limit", "key"),
+        (rejected(402), "rate-limit", "key"),
+        (rejected(400, "invalid_request_error", NO_CREDIT_AT_ANTHROPIC), "rate-limit", "key"),
+        (rejected(400, "exceed_context_size_error", TOO_LONG_AT_LLAMA), "context-length", "request"),
+        (rejected(400, "invalid_request_error", LIMIT_AT_ANTHROPIC), "context-length", "request"),
+        (rejected(400, "BadRequestError", TOO_LONG_AT_VLLM), "context-length", "request"),
+        (rejected(400, "", TOO_LONG_AT_XAI), "context-length", "request"),
+        (rejected(408), "timeout", "model"),
     ],
     ids=lambda value: value.message if isinstance(value, ProxyError) else value,
 )
@@ -76,11 +93,29 @@ def test_failure_has_a_kind_and_says_what_is_to_be_left_alone(
     assert (verdict.kind, verdict.scope) == (kind, scope)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 405, 408, 409, 415, 422, 451])
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 409, 415, 422, 451])
 def test_clients_own_mistake_is_nobodys_failure(status: int) -> None:
     verdict = judge(rejected(status, "invalid_request_error", "temperature must be a number"))
 
     assert (verdict.kind, verdict.scope, verdict.may_repeat) == (None, "request", False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for claude-3-5-sonnet",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+        "Invalid 'messages[0].content': string too long. Expected a string with maximum length 10485760",
+    ],
+)
+def test_other_limits_than_that_of_the_context_are_the_clients_own_mistake(text: str) -> None:
+    assert judge(rejected(400, "invalid_request_error", text)).kind is None
+
+
+def test_same_model_elsewhere_is_too_small_as_well_but_may_take_a_larger_body() -> None:
+    assert judge(rejected(400, "context_length_exceeded")).is_for_every_provider
+    assert judge(rejected(413, "", TOO_LONG_AT_ANTHROPIC)).is_for_every_provider
+    assert not judge(rejected(413, "request_too_large", "Request exceeds the maximum size")).is_for_every_provider
 
 
 @pytest.mark.parametrize(
@@ -93,6 +128,8 @@ def test_clients_own_mistake_is_nobodys_failure(status: int) -> None:
         (rejected(429), False),
         (rejected(503), False),
         (rejected(529), False),
+        (rejected(408), False),
+        (rejected(402), False),
         (rejected(400, "context_length_exceeded"), False),
         (UpstreamAuth("x"), False),
         (UpstreamTimeout("x"), True),
@@ -120,6 +157,9 @@ def test_only_what_cannot_have_reached_a_model_was_surely_not_executed(
         (rejected(500), False),
         (rejected(500, should_retry=True), True),
         (rejected(409, should_retry=True), True),
+        (rejected(408), True),
+        (rejected(408, should_retry=False), False),
+        (rejected(402), False),
         (unread(), True),
         (UpstreamReset("x"), False),
         (UpstreamConnect("x"), False),
@@ -138,8 +178,18 @@ def test_limits_and_refusals_are_about_the_key_so_that_another_may_do_better() -
     assert not judge(rejected(503)).wants_other_key
 
 
-def test_key_that_is_out_of_money_does_not_get_better_by_waiting() -> None:
-    verdict = judge(rejected(429, "insufficient_quota"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        rejected(429, "insufficient_quota"),
+        rejected(402),
+        rejected(403, "billing_error"),
+        rejected(400, "invalid_request_error", NO_CREDIT_AT_ANTHROPIC),
+    ],
+    ids=lambda error: error.status,
+)
+def test_key_that_is_out_of_money_does_not_get_better_by_waiting(error: ProxyError) -> None:
+    verdict = judge(error)
 
     assert (verdict.is_out_of_money, verdict.may_repeat, verdict.wants_other_key) == (True, False, True)
 

@@ -227,10 +227,14 @@ def test_request_too_long_for_a_model_goes_to_models_of_other_names_only() -> No
     fallbacks = [[Candidate("c", "large")]]
     plan = Rig().plan("ab", fallbacks=fallbacks)
 
-    step = fail(plan, ask(plan, plan.first(1.0)), Verdict("context-length"))
+    step = fail(plan, ask(plan, plan.first(1.0)), Verdict("context-length", is_for_every_provider=True))
 
     assert step is not None
     assert step.target.name == "c/large"
+
+
+def test_body_too_large_for_one_provider_may_be_taken_by_the_next() -> None:
+    assert follow(Rig().plan("ab"), [Verdict("context-length")]) == ["a/m", "b/m"]
 
 
 def test_one_that_is_left_out_is_passed_over_and_asked_only_when_all_others_failed() -> None:
