@@ -171,6 +171,8 @@ class ResponseReader:
             return NOTHING
         if self._is_head_request or status == 204 or status == 304:
             head.has_body, length = False, 0
+            if data:  # a body where none can be: nothing tells where it ends
+                head.keeps_alive, data = False, b""
         if length is not None:
             missing = self.missing = length - len(data)
             if missing < 0:

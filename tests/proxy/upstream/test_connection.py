@@ -123,7 +123,6 @@ async def test_break_before_the_head_is_a_reset_that_may_have_executed(wire: byt
     [
         OK,
         CHUNKED + b"2\r\nok\r\n0\r\n\r\n",
-        b"HTTP/1.1 204 No\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
@@ -136,6 +135,30 @@ async def test_extra_bytes_in_the_same_read_refuse_the_response(wire: bytes, ext
 
         assert type(heard.error) is UpstreamProtocol
         assert pool.idle == 0
+
+
+@pytest.mark.parametrize(
+    ("wire", "is_head_request"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (CHUNKED, True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", False),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n", False),
+    ],
+)
+@pytest.mark.parametrize("extra", [b"body", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"\r\n"])
+async def test_body_where_none_can_be_is_dropped_with_its_connection(
+    wire: bytes, is_head_request: bool, extra: bytes
+) -> None:
+    async with Scripted(answer(wire + extra)) as server:
+        pool = make_pool(server.port)
+
+        heard = await ask(pool, is_head_request=is_head_request)
+        await asyncio.wait_for(server.peers[0].gone.wait(), 1)
+
+        assert (heard.calls, heard.body, heard.error) == (["head", "end"], b"", None)
+        assert heard.idle_at_end == 0
 
 
 async def test_extra_bytes_while_idle_drop_the_connection() -> None:
