@@ -24,6 +24,9 @@ JOINED_BODY_BYTES: Final = 64 << 10
 
 SALVAGED_BYTES: Final = 64 << 10
 
+_GOODBYES: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
+"""With these some servers close an idle connection (RFC 9110, 15.5.9)."""
+
 _NEVER: Final = math.inf
 _CLOCK_STEP_S: Final = 0.001
 """uvloop's clock counts whole milliseconds."""
@@ -38,6 +41,10 @@ class Owner(Protocol):
 
     def forget(self, connection: "Connection") -> None:
         """Note that a connection is closed; called once for each."""
+        ...
+
+    def distrust(self) -> None:
+        """Note that the provider sent bytes which belong to no response."""
         ...
 
 
@@ -238,13 +245,18 @@ class Connection(asyncio.Protocol):
         """Read on in the response."""
         receiver = self._receiver
         if receiver is None:  # bytes nobody asked for: what follows could be taken for the next response
-            self._transport.abort()
+            if not self._transport.is_closing():
+                if not data.startswith(_GOODBYES):
+                    self._owner.distrust()
+                self._transport.abort()
             return
         clock, feed = self._clock, self._reader.feed  # called by way of a slot, each would cost a look-up more
         self._active_s = clock()
         try:
             progress = feed(data)
         except UpstreamProtocol as error:
+            if self._reader.has_excess:
+                self._owner.distrust()
             self._fail(error)
             return
         except Exception:  # the receiver's own; the loop reports it

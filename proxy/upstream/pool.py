@@ -1,14 +1,23 @@
 """The connections to one provider: idle ones are kept for a while, the newest is used first."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
+from typing import Final
 
 from proxy.config.models import TimeoutSettings
 from proxy.errors import ConfigError
 from proxy.upstream.connection import Connection
 from proxy.upstream.dial import Dialer, Origin
 from proxy.upstream.tunnel import ForwardProxy
+
+DISTRUST_S: Final = 60.0
+"""How long a provider that sent more than its responses gets one request a connection only.
+
+Its surplus is dropped with the connection it came on, unless the next request went out there a moment before: then it
+would be taken for the answer. Who sends such once sends it again.
+"""
 
 
 class Pool:
@@ -68,6 +77,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._timer: asyncio.TimerHandle | None = None
         self._keeps = keep_alive_s > 0 and max_idle > 0
+        self._distrusts_until_s = -math.inf
 
     @property
     def idle(self) -> int:
@@ -106,12 +116,7 @@ class Pool:
     def close(self) -> None:
         """Close idle connections now and busy ones when their exchange ends."""
         self._keeps = False
-        for connection in self._idle:
-            connection.abort()
-        self._idle.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._drop_idle()
         self._dialer.close()
 
     async def aclose(self, timeout_s: float = 1.0) -> None:
@@ -130,10 +135,11 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, if there is room."""
-        if not self._keeps or len(self._idle) >= self._max_idle:
+        now_s = self._now()
+        if not self._keeps or len(self._idle) >= self._max_idle or now_s < self._distrusts_until_s:
             connection.abort()
             return
-        connection.idle_since_s = self._now()
+        connection.idle_since_s = now_s
         self._idle.append(connection)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._keep_alive_s, self._expire)
@@ -145,6 +151,19 @@ class Pool:
             self._idle.remove(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def distrust(self) -> None:
+        """Keep no connection for a while: bytes came that belong to no response."""
+        self._distrusts_until_s = self._now() + DISTRUST_S
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _expire(self) -> None:
         """Close what has been idle too long; the oldest stands first."""

@@ -50,6 +50,7 @@ class ResponseReader:
         "_receiver",
         "_silent",
         "feed",
+        "has_excess",
         "header_limit",
         "missing",
         "provider",
@@ -69,6 +70,8 @@ class ResponseReader:
         Raises:
             UpstreamProtocol: this is no response that can be trusted, or bytes follow its end.
         """
+        self.has_excess = False
+        """Bytes followed the end of a response."""
         self._receiver: Receiver | None = None
         self._phase = _HEAD
         self._is_head_request = False
@@ -126,7 +129,7 @@ class ResponseReader:
     def _feed_length(self, data: bytes) -> int:
         missing = self.missing = self.missing - len(data)
         if missing < 0:
-            raise self._refusal("bytes after the end of the response")
+            raise self._excess()
         if self._receiver is not None:
             self._receiver.on_data(data)
         return GOES_ON if missing else ENDED
@@ -176,7 +179,7 @@ class ResponseReader:
         if length is not None:
             missing = self.missing = length - len(data)
             if missing < 0:
-                raise self._refusal("bytes after the end of the response")
+                raise self._excess()
             self._phase, self.feed = _LENGTH, self._feed_length
             receiver.on_head(head)
             if data and self._receiver is not None:
@@ -203,14 +206,14 @@ class ResponseReader:
             parse(data)
         except httptools.HttpParserError as exc:
             if chunks.is_complete:
-                raise self._refusal("bytes after the end of the response") from exc
+                raise self._excess() from exc
             if parts:
                 receiver.on_data(b"".join(parts))
             raise self._refusal(f"bad chunk: {exc}") from exc
         is_complete = chunks.is_complete
         # The parser takes stray line ends for nothing; the true end is one empty line.
         if is_complete and (chunks.has_excess or data.endswith((b"\n\r\n\r\n", b"\n\n", b"\r"))):
-            raise self._refusal("bytes after the end of the response")
+            raise self._excess()
         if parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
@@ -223,6 +226,10 @@ class ResponseReader:
         if self._silent > self.header_limit:
             raise self._refusal(f"more than {self.header_limit} bytes of chunk framing or trailers without data")
         return NOTHING
+
+    def _excess(self) -> UpstreamProtocol:
+        self.has_excess = True
+        return self._refusal("bytes after the end of the response")
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)

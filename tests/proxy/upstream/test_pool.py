@@ -16,6 +16,7 @@ from proxy.upstream.tcpinfo import never_delivered, position, sent_and_acked
 from proxy.upstream.tls import make_context
 from tests.proxy.upstream.scripted import OK, Peer, Recorder, Scripted, ask, make_pool, serve_forever, start
 
+OK_IN_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 NO_SOCKET = cast(socket.socket, None)
 """Where the counts are made up."""
 
@@ -110,6 +111,68 @@ async def test_no_more_than_max_idle_are_kept_and_none_with_zero() -> None:
 
             assert (pool.idle, pool.busy) == (kept, 0)
             await pool.aclose()
+
+
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+
+
+@pytest.mark.parametrize("is_same_write", [True, False], ids=["in one write", "in a write of its own"])
+@pytest.mark.parametrize("good", [OK, OK_IN_CHUNKS], ids=["length", "chunks"])
+async def test_provider_that_sends_more_than_a_response_gets_one_request_a_connection_for_a_minute(
+    good: bytes, is_same_write: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        while head := await peer.read_head():
+            is_bad = b"bad" in head
+            await peer.send(good + EVIL if is_bad and is_same_write else good)
+            if is_bad and not is_same_write:
+                await ended.wait()
+                await peer.send(EVIL)
+
+    ended = asyncio.Event()
+    clock = Clock()
+    async with Scripted(script) as server:
+        pool = make_pool(server.port, clock=clock, keep_alive_s=1000)
+        await idle_connections(pool, 2)
+        await ask(pool, head=b"GET /bad HTTP/1.1\r\nHost: test\r\n\r\n")
+        ended.set()
+        async with asyncio.timeout(2):
+            while pool.idle + pool.busy:  # noqa: ASYNC110 (the pool has no event for it)
+                await asyncio.sleep(0.001)
+
+        kept = []
+        for clock.now_s in (100.0, 159.9, 160.0):
+            heard = await ask(pool)
+            kept.append(pool.idle)
+            assert heard.body == b"ok"
+
+        assert kept == [0, 0, 1]
+        await pool.aclose()
+
+
+async def test_provider_that_says_why_it_closes_an_idle_connection_is_trusted_on() -> None:
+    async def script(peer: Peer) -> None:
+        while head := await peer.read_head():
+            await peer.send(OK)
+            if b"bad" in head:
+                await ended.wait()
+                await peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+
+    ended = asyncio.Event()
+    async with Scripted(script) as server:
+        pool = make_pool(server.port)
+        await idle_connections(pool, 2)
+        await ask(pool, head=b"GET /bad HTTP/1.1\r\nHost: test\r\n\r\n")
+        ended.set()
+        async with asyncio.timeout(2):
+            while pool.idle > 1:  # noqa: ASYNC110 (the pool has no event for it)
+                await asyncio.sleep(0.001)
+
+        await ask(pool)
+
+        assert (pool.idle, pool.reused) == (1, 2)
+        await pool.aclose()
 
 
 async def test_closed_pool_lets_busy_connections_end() -> None:
