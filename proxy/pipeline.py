@@ -22,7 +22,8 @@ from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
 from proxy.formats.registry import translates_to
 from proxy.host.dispatch import Dispatch
 from proxy.journey.attempts import Attempts
-from proxy.journey.journey import Journey, Kit, priority_of
+from proxy.journey.journey import Journey, priority_of
+from proxy.journey.kit import Kit
 from proxy.journey.news import News
 from proxy.journey.overview import Overview
 from proxy.journey.prober import Prober
@@ -279,15 +280,16 @@ class Pipeline:
         Args:
             told: header lines of our own, each with its CRLF.
         """
-        exchange.usage = reply.usage
-        exchange.served_model = reply.served_model
         headers = write_headers(reply.headers) + told
+        length, has_body = (
+            (len(reply.body), exchange.request.method != "HEAD") if reply.events is None else (None, True)
+        )
+        sink.start(reply.status, headers, length, has_body)
+        exchange.usage, exchange.served_model = reply.usage, reply.served_model
         if reply.events is None:
-            sink.start(reply.status, headers, len(reply.body), exchange.request.method != "HEAD")
             sink.write(reply.body)
             sink.finish()
             return
-        sink.start(reply.status, headers, None, True)
         await self._stream(sink, reply.events, generation.settings.server.write_timeout)
         sink.finish()
 

@@ -8,7 +8,7 @@ from proxy.errors import ProxyError, UpstreamError
 from proxy.exchange import Attempt, Exchange, Reply, ResponseHead, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.journey.call import Call
-from proxy.journey.journey import Kit
+from proxy.journey.kit import Kit
 from proxy.journey.race import Contender, LostRace
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
@@ -83,6 +83,8 @@ class Attempts:
         if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
             attempt.key = key.mask
         exchange.attempts.append(attempt)
+        if isinstance(sink, Contender):
+            sink.attempt = attempt
         if not is_hedge:
             exchange.provider, exchange.attempt = candidate.provider, attempt
             exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
@@ -95,7 +97,8 @@ class Attempts:
                 await call.run(pool, self._kit.tasks, self._generation.settings.server.write_timeout)
                 failure = call.passed_on
             elif (local := endpoint.local) is not None:
-                await self._deliver(self._generation, exchange, sink, local.answer(exchange), attempt_lines(exchange))
+                told = attempt_lines(exchange, candidate.provider)
+                await self._deliver(self._generation, exchange, sink, local.answer(exchange), told)
             else:
                 raise RuntimeError(f"{candidate.provider} is neither local nor remote")
             is_cancelled = False
@@ -115,14 +118,11 @@ class Attempts:
         client_key = exchange.caller
         if client_key is not None and not self._may_see_client_key(remote):
             client_key = None
-        needs_start = one.probes or one.attempt.is_hedge
 
         def started() -> None:
-            exchange.provider, exchange.attempt = one.attempt.provider, one.attempt
-            if one.probes and (one.attempt.status or 0) < FIRST_ERROR_STATUS:
+            if (one.attempt.status or 0) < FIRST_ERROR_STATUS:
                 one.is_judged = True
-                now_s = self._kit.clock()
-                self._changed(one, one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, now_s))
+                self._changed(one, one.health.succeed(one.step.target.lane, one.attempt.started_s, one.probes, clock()))
 
         def goes_on(error: UpstreamError) -> bool:
             verdict = judge(error)
@@ -143,7 +143,7 @@ class Attempts:
             clock=clock,
             wall_clock=self._wall_clock,
             goes_on=goes_on,
-            on_start=started if needs_start else None,
+            on_start=started if one.probes else None,
         )
 
     def _may_see_client_key(self, provider: RemoteProvider) -> bool:

@@ -170,7 +170,7 @@ class Call:
     def _told(self) -> bytes:
         """Write the headers that tell who answered after how many attempts."""
         exchange = self._exchange
-        return self._endpoint.told if len(exchange.attempts) == 1 else attempt_lines(exchange)
+        return self._endpoint.told if len(exchange.attempts) == 1 else attempt_lines(exchange, self._provider.name)
 
     def _lines(self, head: ResponseHead, told: bytes) -> bytes:
         lines = head.lines
@@ -220,8 +220,8 @@ class Call:
         return Passage(headers, observer, is_held=True, boundaries=boundaries, filtering=filtering, on_start=on_start)
 
     def _take_usage(self) -> None:
-        """Take over what the response said of itself, also where it did not end well."""
-        if self._observer is not None:
+        """Take over what the response said of itself, also where it did not end well; not of one that lost its race."""
+        if self._observer is not None and self._exchange.attempt is self._attempt:
             self._exchange.usage = self._observer.usage
             self._exchange.served_model = self._observer.served_model
 

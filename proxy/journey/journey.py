@@ -2,10 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from random import Random
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from proxy.errors import (
     Overloaded,
@@ -19,16 +17,13 @@ from proxy.errors import (
 from proxy.exchange import Candidate, Exchange, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.registry import translates_to
+from proxy.journey.hedging import Hedged
 from proxy.journey.kept import KeptReply
+from proxy.journey.kit import Ask, Kit, Unanswered
 from proxy.journey.last_word import Failed, last_word
-from proxy.journey.news import News
-from proxy.journey.prober import Prober
-from proxy.journey.race import Contender, LostRace, Race
 from proxy.reload.generation import Generation
-from proxy.routing.budget import RetryBudget
-from proxy.routing.failures import judge
+from proxy.routing.failures import Verdict, judge
 from proxy.routing.plan import Plan, Step
-from proxy.tasks import Tasks
 from proxy.upstream.slots import Priority, Slots
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,36 +33,6 @@ READ_TIMEOUT: Final = b"x-stainless-read-timeout"
 PLAIN_SECONDS: Final = re.compile(rb"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 PRIORITIES: Final[dict[bytes, Priority]] = {b"high": "high", b"low": "low"}
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What all journeys of the process share.
-
-    Args:
-        slots: of the whole process.
-        retries, hedges: budgets of the whole process.
-        random: for backoff and shares.
-        clock: monotonic seconds.
-    """
-
-    slots: Slots
-    retries: RetryBudget
-    hedges: RetryBudget
-    news: News
-    prober: Prober
-    tasks: Tasks
-    random: Random
-    clock: Callable[[], float]
-
-
-Ask = Callable[[Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
-"""Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
-
-Running = dict["asyncio.Task[ProxyError | ConnectionError | None]", tuple[Step, Contender]]
-
-Unanswered = tuple[Step, ProxyError]
-"""Who failed, and how."""
 
 
 class Journey:
@@ -137,8 +102,10 @@ class Journey:
             if step.target.health.drained_s is not None:
                 raise _drained(step)
             step = await self._with_slot(step)
-            if self._generation.settings.hedging.enabled and (late_s := self._late_after_s(step)) is not None:
-                return await self._hedge(step, late_s)
+            if self._generation.settings.hedging.enabled:
+                hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
+                if (late_s := hedged.late_after_s(step)) is not None:
+                    return await hedged.run(step, late_s, self._note)
             await self._ask(self._plan, step, self._sink, False)
         except (UpstreamError, ProviderBusy) as error:
             if self._sink.is_started:
@@ -150,14 +117,10 @@ class Journey:
 
     def _after(self, step: Step, error: ProxyError) -> Step | None:
         """Take note of a failure and choose whom to ask now; None if the request ends with it."""
-        forget_frames(error)
-        plan, now_s = self._plan, self._kit.clock()
-        verdict = judge(error)
         if not self._failures and (limit_s := self._clients_deadline_s()) is not None:
-            plan.deadline_s = min(plan.deadline_s, limit_s)
-        self._failures.append(Failed(step.target, verdict, error))
-        plan.note(step.target, verdict, now_s, is_idempotent=self._is_idempotent())
-        then = plan.after(step.target, verdict, now_s)
+            self._plan.deadline_s = min(self._plan.deadline_s, limit_s)
+        verdict = self._note(step, error)
+        then = self._plan.after(step.target, verdict, self._kit.clock())
         if then is not None:
             self._kit.news.failed_over(self._exchange, step, verdict, error, then)
         return then
@@ -247,95 +210,13 @@ class Journey:
         if busy is not None:
             raise ProviderBusy(busy.message, retry_after_s=busy.retry_after_s) from busy
 
-    # -- two at once -------------------------------------------------------------------------------------------------
-
-    def _late_after_s(self, step: Step) -> float | None:
-        """Tell after how long a second attempt is due; None if there is to be none."""
-        hedging = self._generation.settings.hedging
-        if len(self._plan.targets) < 2 or self._exchange.request.upload is not None:
-            return None
-        share = hedging.percentile / 100
-        late_s = step.target.lane.first_bytes.quantile(share, self._kit.clock(), least=hedging.min_requests)
-        return None if late_s is None else max(late_s, hedging.min_delay)
-
-    async def _hedge(self, step: Step, late_s: float) -> Unanswered | None:
-        """Ask one, and when it is late another one beside it; who begins to answer first has the client."""
-        running: Running = {}
-
-        def drop_others(winner: Contender) -> None:
-            for task, (_, contender) in running.items():
-                if contender is not winner:
-                    task.cancel()
-
-        def begin(one: Step, is_hedge: bool) -> None:
-            contender = race.contender()
-            task = self._kit.tasks.spawn(self._contend(one, contender, is_hedge), name="hedged attempt")
-            running[task] = one, contender
-
-        race = Race(self._sink, drop_others)
-        begin(step, False)
-        try:
-            await asyncio.wait(running, timeout=late_s)
-            if (second := self._second(running, race)) is not None:
-                begin(second, True)
-            return await self._follow(running, race)
-        finally:
-            for task in running:
-                task.cancel()
-            try:
-                await asyncio.wait(running)
-            finally:  # the client may leave while we wait
-                for one, contender in running.values():
-                    if not contender.has_begun:  # cancelled before its first step: nobody else gives its slot back
-                        self._slots_of(one).release()
-                running.clear()
-                race.end()
-
-    def _second(self, running: Running, race: Race) -> Step | None:
-        """Choose who is asked beside the one that is late; its slot is taken."""
-        (first,) = running
-        attempt = self._exchange.attempts[-1] if self._exchange.attempts else None
-        if first.done() or race.winner is not None or attempt is None or attempt.first_byte_s is not None:
-            return None
-        second = self._plan.other(self._kit.clock())
-        if second is None or not self._kit.hedges.withdraw():
-            return None
-        return second if self._slots_of(second).try_take() else None
-
-    async def _follow(self, running: Running, race: Race) -> Unanswered | None:
-        """Wait for the first answer; give the last who failed if there is none. Raises as `_try`."""
-        pending = set(running)
-        last: Unanswered | None = None
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.cancelled():
-                    continue
-                (step, contender), error = running[task], task.result()
-                if error is None:
-                    return None
-                if race.winner is contender or not isinstance(error, UpstreamError):
-                    raise error
-                if not isinstance(error, LostRace):
-                    if last is not None:
-                        self._note_loser(*last)
-                    last = step, error
-        return last
-
-    def _note_loser(self, step: Step, error: ProxyError) -> None:
+    def _note(self, step: Step, error: ProxyError) -> Verdict:
+        """Take note of a failure."""
         forget_frames(error)
         verdict = judge(error)
         self._failures.append(Failed(step.target, verdict, error))
         self._plan.note(step.target, verdict, self._kit.clock(), is_idempotent=self._is_idempotent())
-
-    async def _contend(self, step: Step, contender: Contender, is_hedge: bool) -> ProxyError | ConnectionError | None:
-        """Make one attempt; return what went wrong rather than raise it, because nobody may be there to hear."""
-        contender.has_begun = True
-        try:
-            await self._ask(self._plan, step, contender, is_hedge)
-        except (ProxyError, ConnectionError) as error:
-            return error
-        return None
+        return verdict
 
 
 def _drained(step: Step) -> ProviderBusy:

@@ -6,7 +6,7 @@ from typing import Final
 from proxy.errors import Refused, UnknownPath
 from proxy.exchange import Exchange, JsonObject
 from proxy.journey.dry_run import Choose, explain
-from proxy.journey.journey import Kit
+from proxy.journey.kit import Kit
 from proxy.journey.running import running_row
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation

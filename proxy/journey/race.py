@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from proxy.errors import ProxyError, UpstreamError
-from proxy.exchange import Sink
+from proxy.exchange import Attempt, Sink
 
 
 class LostRace(UpstreamError):
@@ -26,14 +26,15 @@ class Race:
         self._on_won = on_won
         self._is_over = False
 
-    def contender(self) -> "Contender":
+    def contender(self, *, is_hedge: bool) -> "Contender":
         """Make the sink of one attempt."""
-        return Contender(self)
+        return Contender(self, is_hedge)
 
     def end(self) -> None:
         """Let nobody win any more, and let go of who won: each knows the other, and together they hold the exchange."""
         self.winner = None
         self._is_over = True
+        self._on_won = _tell_nobody
 
     def enter(self, contender: "Contender") -> None:
         """Take the client for one contender. Raises LostRace if another has it."""
@@ -44,11 +45,22 @@ class Race:
             raise LostRace("another attempt was faster")
 
 
-class Contender:
-    """A sink that passes everything on once its attempt has won."""
+def _tell_nobody(winner: "Contender") -> None:
+    """Do nothing: the race is over."""
 
-    def __init__(self, race: Race) -> None:
+
+class Contender:
+    """A sink that passes everything on once its attempt has won.
+
+    Args:
+        is_hedge: it is the second.
+    """
+
+    def __init__(self, race: Race, is_hedge: bool) -> None:
         self._race = race
+        self.is_hedge = is_hedge
+        self.attempt: Attempt | None = None
+        """What is noted of it, once it has begun."""
         self.has_begun = False
         """Its attempt has taken its first step."""
 

@@ -1,6 +1,6 @@
 """Who is asked next, and whether anybody is: one request's way through its candidates; pure, the time is passed in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -138,10 +138,11 @@ class Plan:
         )
 
     def other(self, now_s: float) -> Step | None:
-        """Choose who may be asked beside the one that is late, without a wait and only if it is well."""
-        if self._policy.is_failover_on and self.attempts < self._policy.attempts:
-            return self._step(self._fresh(now_s, may_fall_back=False), now_s)
-        return None
+        """Choose another provider to be asked beside the one that is late, without a wait and only if it is well."""
+        if not self._policy.is_failover_on or self.attempts >= self._policy.attempts:
+            return None
+        asked = {target.candidate.provider for target in self.targets if target.is_asked}
+        return self._step(self._fresh(now_s, may_fall_back=False, besides=asked), now_s)
 
     def beside(self, busy: Sequence[Target], now_s: float) -> Step | None:
         """Choose somebody else than those whose own limit is reached, and who was not asked yet; None: wait."""
@@ -221,7 +222,7 @@ class Plan:
         fresh = sum(1 for one in self.targets if not one.is_asked and one.absence_now(now_s) is None)
         return self._policy.attempts - self.attempts > fresh
 
-    def _fresh(self, now_s: float, *, may_fall_back: bool = True) -> Target | None:
+    def _fresh(self, now_s: float, *, may_fall_back: bool = True, besides: Collection[str] = ()) -> Target | None:
         """Find the first who was not asked and is well.
 
         One that comes back yields to others by its share. After a failure, so does one that failed last itself: the
@@ -230,6 +231,8 @@ class Plan:
         yielding: Target | None = None
         for target in self._all(may_fall_back):
             if target.is_asked or target.candidate.model in self._too_long_for:
+                continue
+            if besides and target.candidate.provider in besides:
                 continue
             target.absence = absence = target.health.absence(target.lane, now_s)
             if absence is not None:

@@ -1,0 +1,43 @@
+"""What all journeys of the process share, and what the parts of one tell each other."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from proxy.errors import ProxyError
+from proxy.exchange import Sink
+from proxy.journey.news import News
+from proxy.journey.prober import Prober
+from proxy.routing.budget import RetryBudget
+from proxy.routing.plan import Plan, Step
+from proxy.tasks import Tasks
+from proxy.upstream.slots import Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What all journeys of the process share.
+
+    Args:
+        slots: of the whole process.
+        retries, hedges: budgets of the whole process.
+        random: for backoff and shares.
+        clock: monotonic seconds.
+    """
+
+    slots: Slots
+    retries: RetryBudget
+    hedges: RetryBudget
+    news: News
+    prober: Prober
+    tasks: Tasks
+    random: Random
+    clock: Callable[[], float]
+
+
+Ask = Callable[[Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
+"""Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
+
+Unanswered = tuple[Step, ProxyError]
+"""Who failed, and how."""
