@@ -88,6 +88,7 @@ class Pipeline:
             News(events, metrics, clock),
             Prober(tasks, events, lambda: self.generation.endpoints, clock),
             tasks,
+            redactor,
             Random(),
             clock,
         )

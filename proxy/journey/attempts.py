@@ -107,6 +107,7 @@ class Attempts:
         except UpstreamError as error:
             failure, is_cancelled = error, False
             error.provider = error.provider or candidate.provider
+            error.message = self._kit.redactor.text(error.message)
             raise
         finally:
             endpoint.slots.release()

@@ -9,6 +9,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Sink
 from proxy.journey.news import News
 from proxy.journey.prober import Prober
+from proxy.redaction import Redactor
 from proxy.routing.budget import RetryBudget
 from proxy.routing.plan import Plan, Step
 from proxy.tasks import Tasks
@@ -22,6 +23,7 @@ class Kit:
     Args:
         slots: of the whole process.
         retries, hedges: budgets of the whole process.
+        redactor: a vendor's own words may repeat the key they refuse.
         random: for backoff and shares.
         clock: monotonic seconds.
     """
@@ -32,6 +34,7 @@ class Kit:
     news: News
     prober: Prober
     tasks: Tasks
+    redactor: Redactor
     random: Random
     clock: Callable[[], float]
 
