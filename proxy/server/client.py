@@ -182,6 +182,8 @@ class ClientSink:
         if self.is_finished:
             return
         exchange, wire = self._exchange, self._wire
+        if self.is_finished:  # an end from outside came with the last byte: the client has all there is
+            return
         if not self.is_started:
             is_placeless = exchange.request.operation.name == NO_OPERATION and wire.name == "native"
             body = problem_body(error, exchange.id) if is_placeless else wire.error_body(error, exchange.id)
