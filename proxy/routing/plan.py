@@ -32,6 +32,8 @@ class Target:
     """The last failure allows to ask it again, from `ready_s` on."""
     ready_s = 0.0
     failures = 0
+    repeats = 0
+    """How often it was waited for to be asked again."""
 
     def __init__(self, candidate: Candidate, health: ProviderHealth) -> None:
         self.candidate = candidate
@@ -78,6 +80,8 @@ class Plan:
     """Why nobody else was asked, in words."""
     _too_long_for: frozenset[str | None] = frozenset()
     """Models that said so."""
+    _bound_to: Target | None = None
+    """It may have executed the request, and nobody else may then."""
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ class Plan:
             return None
         step = self._next(target, verdict, now_s)
         if step is None:
-            self.ended_by = "nobody else is left"
+            self.ended_by = self._why_nobody(now_s)
         elif self.attempts and not self._budget.withdraw():  # who only stood in line has cost no provider anything
             self.ended_by = "the retry budget of the process is used up"
             return None
@@ -130,16 +134,19 @@ class Plan:
         """Tell whether another attempt may follow such a failure, as far as that is told without choosing."""
         if self._end(verdict, now_s) is not None:
             return False
-        if self._policy.is_failover_on and (self._fallbacks or not all(one.is_asked for one in self.targets)):
-            return True
         keys = target.lane.keys
-        return verdict.may_repeat or (
+        if verdict.may_repeat or (
             verdict.wants_other_key and keys is not None and keys.has_usable(now_s, target.tried)
-        )
+        ):
+            return True
+        if not self._policy.is_failover_on or (verdict.may_have_executed and not self._policy.after_execution):
+            return False
+        return self._fallbacks is not None or not all(one.is_asked for one in self.targets)
 
     def other(self, now_s: float) -> Step | None:
         """Choose another provider to be asked beside the one that is late, without a wait and only if it is well."""
-        if not self._policy.is_failover_on or self.attempts >= self._policy.attempts:
+        policy = self._policy
+        if not (policy.is_failover_on and policy.after_execution) or self.attempts >= policy.attempts:
             return None
         asked = {target.candidate.provider for target in self.targets if target.is_asked}
         return self._step(self._fresh(now_s, may_fall_back=False, besides=asked), now_s)
@@ -182,8 +189,11 @@ class Plan:
         repeats = verdict.may_repeat or (is_idempotent and verdict.kind in ("timeout", "reset", "server-error"))
         target.is_repeatable = repeats
         if repeats:
-            wait_s = backoff_s(target.failures, policy.backoff_s, policy.max_wait_s, self._random)
-            target.ready_s = now_s + max(wait_s, verdict.retry_after_s or 0.0)
+            wait_s = backoff_s(target.repeats, policy.backoff_s, policy.max_wait_s, self._random)
+            told_s = verdict.retry_after_s or 0.0  # the drawn wait on top, lest all who were told it come at once
+            target.ready_s = now_s + max(told_s, min(told_s + wait_s, policy.max_wait_s))
+        if verdict.may_have_executed and not policy.after_execution:
+            self._bound_to = target
         if verdict.is_for_every_provider:
             self._too_long_for |= {target.candidate.model}
 
@@ -196,8 +206,6 @@ class Plan:
             return "this failure is not taken elsewhere"
         if self._is_upload and verdict.kind not in NOTHING_SENT:
             return "its body was streamed and cannot be sent again"
-        if verdict.may_have_executed and not policy.after_execution:
-            return "it may have been executed (failover.afterExecution)"
         if self.attempts >= policy.attempts:
             return f"{policy.attempts} attempts are made (failover.attempts)"
         if now_s - self._received_s >= self.deadline_s:
@@ -205,15 +213,31 @@ class Plan:
         return None
 
     def _next(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
+        if self._bound_to is not None:
+            return self._repeat((self._bound_to,), now_s)
         keys = target.lane.keys
         may_use_other = verdict.wants_other_key and keys is not None and self._has_attempts_to_spare(now_s)
         if may_use_other and keys is not None and (key := keys.choose(now_s, target.tried)) is not None:
             return Step(target, key)
-        if self._policy.is_failover_on:
-            step = self._step(self._fresh(now_s) or self._least_bad(), now_s)
-            if step is not None:
-                return step
-        return self._repeat(now_s)
+        if self._policy.is_failover_on and (step := self._step(self._fresh(now_s), now_s)) is not None:
+            return step
+        again = self._repeat(self.targets, now_s)
+        is_last = self._policy.attempts - self.attempts == 1
+        if self._policy.is_failover_on and (again is None or (is_last and again.target.repeats > 1)):
+            return self._step(self._least_bad(), now_s) or again
+        return again
+
+    def _why_nobody(self, now_s: float) -> str:
+        if self._bound_to is not None and not self._bound_to.is_repeatable:
+            return "it may have been executed (failover.afterExecution)"
+        waiting = [target for target in self.targets if target.is_repeatable and target.ready_s > now_s]
+        if not waiting:
+            return "nobody else is left"
+        first = min(waiting, key=lambda one: one.ready_s)
+        wait_s = first.ready_s - now_s
+        bound = "maxWait" if wait_s > self._policy.max_wait_s else "deadline"
+        wait = f"{first.name} is not to be asked before {wait_s:.3g} s have passed"
+        return f"nobody else is left, and {wait} (failover.{bound})"
 
     def _has_attempts_to_spare(self, now_s: float) -> bool:
         """Tell whether an attempt is left for every provider that was not asked, and one more besides."""
@@ -228,11 +252,17 @@ class Plan:
         One that comes back yields to others by its share. After a failure, so does one that failed last itself: the
         next attempt should be the last one needed.
         """
+        found = self._first_well(self.targets, now_s, besides)
+        while found is None and may_fall_back and (new := self._fall_back()):
+            found = self._first_well(new, now_s)
+        return found
+
+    def _first_well(self, targets: Sequence[Target], now_s: float, besides: Collection[str] = ()) -> Target | None:
         yielding: Target | None = None
-        for target in self._all(may_fall_back):
+        for target in targets:
             if target.is_asked or target.candidate.model in self._too_long_for:
                 continue
-            if besides and target.candidate.provider in besides:
+            if target.candidate.provider in besides:
                 continue
             target.absence = absence = target.health.absence(target.lane, now_s)
             if absence is not None:
@@ -247,17 +277,19 @@ class Plan:
             yielding = yielding or target
         return yielding
 
-    def _all(self, may_fall_back: bool) -> Iterator[Target]:
-        yield from self.targets
-        while may_fall_back and self._fallbacks is not None:
+    def _fall_back(self) -> Sequence[Target]:
+        """Go on to the next fallback model that adds somebody; empty if there is none."""
+        while self._fallbacks is not None:
             more = next(self._fallbacks, None)
             if more is None:
                 self._fallbacks = None
-                return
+                break
             known = {(target.candidate.provider, target.candidate.model) for target in self.targets}
             new = [Target(one, self._health[one.provider]) for one in more if (one.provider, one.model) not in known]
             self.targets += new
-            yield from new
+            if new:
+                return new
+        return ()
 
     def _least_bad(self) -> Target | None:
         """Find who may be asked although it is left out, because nobody else is.
@@ -277,21 +309,30 @@ class Plan:
         self.is_panic = self.is_panic or self.attempts == 0
         return self._random.choice(found)
 
-    def _repeat(self, now_s: float) -> Step | None:
+    def _repeat(self, targets: Sequence[Target], now_s: float) -> Step | None:
         """Find who may be asked again soonest, within the longest wait and the deadline."""
-        ready = [target for target in self.targets if target.is_repeatable and target.lane.breaker.state == "closed"]
-        if not ready:
-            return None
-        target = min(ready, key=lambda one: one.ready_s)
-        wait_s = max(0.0, target.ready_s - now_s)
-        policy = self._policy
-        if wait_s > policy.max_wait_s or now_s + wait_s - self._received_s > self.deadline_s:
-            return None
-        key = target.health.key_for(target.lane, now_s + wait_s)
-        return None if key is None and target.lane.keys is not None else Step(target, key, wait_s)
+        ready = [target for target in targets if target.is_repeatable]
+        ready.sort(key=lambda one: one.ready_s)
+        for target in ready:
+            at_s = max(target.ready_s, now_s)
+            if at_s - now_s > self._policy.max_wait_s or at_s - self._received_s > self.deadline_s:
+                break
+            absence = target.health.absence(target.lane, at_s)
+            if absence is not None and (absence.is_hard or absence.cause == "open"):
+                continue
+            if (step := self._step(target, at_s, ())) is not None:
+                step.wait_s = at_s - now_s
+                target.repeats += 1
+                return step
+        return None
 
-    def _step(self, target: Target | None, now_s: float) -> Step | None:
+    def _step(self, target: Target | None, now_s: float, tried: Collection[Key] | None = None) -> Step | None:
+        """Give the step with the key to use; None if no key may be used.
+
+        Args:
+            tried: keys that must not be used; None for those that were.
+        """
         if target is None:
             return None
-        key = target.health.key_for(target.lane, now_s, target.tried)
+        key = target.health.key_for(target.lane, now_s, target.tried if tried is None else tried)
         return None if key is None and target.lane.keys is not None else Step(target, key)

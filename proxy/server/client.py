@@ -179,8 +179,6 @@ class ClientSink:
 
     def fail(self, error: ProxyError) -> None:
         """Answer an error, or end what has begun so that nobody takes it as whole; what is whole stays so."""
-        if self.is_finished:
-            return
         exchange, wire = self._exchange, self._wire
         if self.is_finished:  # an end from outside came with the last byte: the client has all there is
             return

@@ -28,11 +28,14 @@ LIMITED = Verdict("rate-limit", "key", wants_other_key=True, may_repeat=True)
 class Rig:
     """Providers a, b and c, all well, and plans over them."""
 
-    def __init__(self, keys: int = 0, policy: Policy = POLICY, budget: RetryBudget | None = None) -> None:
+    def __init__(
+        self, keys: int = 0, policy: Policy = POLICY, budget: RetryBudget | None = None, seed: int = 1
+    ) -> None:
         texts = [f"sk-{number:016d}" for number in range(keys)]
         self.health = {name: ProviderHealth(name, BREAKER, texts) for name in "abc"}
         self.policy = policy
         self.budget = budget or RetryBudget(0.2, 50.0)
+        self.random = Random(seed)
 
     def plan(
         self,
@@ -49,7 +52,7 @@ class Rig:
             self.health,
             self.policy,
             self.budget,
-            Random(1),
+            self.random,
             0.0,
             fallbacks=more() if fallbacks else None,
             is_upload=is_upload,
@@ -137,6 +140,108 @@ def test_same_provider_is_asked_again_last_and_after_a_wait() -> None:
     assert again is not None
     assert again.target.failures == 1
     assert 0.0 < again.wait_s <= POLICY.backoff_s
+
+
+def waits(verdicts: Sequence[Verdict], seed: int, keys: int = 0) -> list[float]:
+    """How long one provider alone is waited for after each failure."""
+    plan, now_s, found = Rig(keys=keys, seed=seed).plan("a"), 1.0, []
+    step = plan.first(now_s)
+    for verdict in verdicts:
+        step = fail(plan, ask(plan, step), verdict, now_s)
+        assert step is not None
+        found.append(step.wait_s)
+        now_s += step.wait_s
+    return found
+
+
+def test_waits_are_drawn_up_to_the_backoff_first_and_up_to_twice_as_long_each_time() -> None:
+    drawn = [waits([OVERLOADED] * 3, seed) for seed in range(300)]
+
+    longest = [max(column) for column in zip(*drawn, strict=True)]
+    assert all(0.9 * bound < value <= bound for value, bound in zip(longest, (0.25, 0.5, 1.0), strict=True))
+
+
+def test_keys_that_were_tried_without_a_wait_do_not_make_the_first_wait_longer() -> None:
+    drawn = [waits([LIMITED] * 3, seed, keys=3) for seed in range(300)]
+
+    assert all(one[:2] == [0.0, 0.0] for one in drawn)
+    assert max(one[2] for one in drawn) <= POLICY.backoff_s
+
+
+def test_many_who_were_told_the_same_time_do_not_come_back_at_the_same_moment() -> None:
+    drawn = [waits([replace(OVERLOADED, retry_after_s=2.0)], seed)[0] for seed in range(50)]
+    longest = [waits([replace(OVERLOADED, retry_after_s=POLICY.max_wait_s)], seed)[0] for seed in range(50)]
+
+    assert all(2.0 <= wait_s <= 2.0 + POLICY.backoff_s for wait_s in drawn)
+    assert len(set(drawn)) == len(drawn)
+    assert set(longest) == {POLICY.max_wait_s}
+
+
+def test_one_that_can_be_asked_again_goes_before_one_whose_circuit_is_open_but_not_for_ever() -> None:
+    rig = Rig()
+    rig.open("b")
+
+    assert follow(rig.plan("ab"), [OVERLOADED] * 3) == ["a/m", "a/m", "a/m", "b/m"]
+    assert follow(rig.plan("ab"), [TIMEOUT]) == ["a/m", "b/m"]
+
+
+def test_who_is_not_to_be_asked_again_itself_leaves_the_turn_to_another() -> None:
+    rig = Rig()
+    plan = rig.plan("ab")
+    step = fail(plan, ask(plan, plan.first(1.0)), OVERLOADED)
+    rig.health["a"].drained_s = 1.0
+
+    again = fail(plan, ask(plan, step), OVERLOADED)
+
+    assert again is not None
+    assert again.target.name == "b/m"
+
+
+def test_provider_whose_own_circuit_has_opened_is_not_asked_again() -> None:
+    rig = Rig()
+    plan = rig.plan("a")
+    step = ask(plan, plan.first(0.5))
+    health, other = rig.health["a"], rig.health["a"].lane("other")
+    for _ in range(2):
+        health.fail(other, 0.5, health.begin(other, 0.5), 0.5, CONNECT, "refused")
+
+    assert fail(plan, step, OVERLOADED) is None
+
+
+def test_wait_that_is_too_long_is_named_where_the_request_ends_with_it() -> None:
+    plan = Rig().plan("a")
+
+    assert fail(plan, ask(plan, plan.first(1.0)), replace(OVERLOADED, retry_after_s=60.0)) is None
+    assert plan.ended_by == "nobody else is left, and a/m is not to be asked before 60 s have passed (failover.maxWait)"
+
+
+def test_where_it_may_have_executed_and_that_is_forbidden_elsewhere_only_the_same_one_is_asked_if_harmless() -> None:
+    plan = Rig(policy=replace(POLICY, after_execution=False)).plan("ab")
+
+    again = fail(plan, ask(plan, plan.first(1.0)), TIMEOUT, is_idempotent=True)
+    more = fail(plan, ask(plan, again), OVERLOADED, is_idempotent=True)
+    last = fail(plan, ask(plan, more), CONNECT, is_idempotent=True)
+
+    assert [step and step.target.name for step in (again, more, last)] == ["a/m", "a/m", None]
+    assert plan.ended_by == "it may have been executed (failover.afterExecution)"
+
+
+def test_nobody_is_asked_beside_a_late_one_where_two_executions_are_forbidden() -> None:
+    plan = Rig(policy=replace(POLICY, after_execution=False)).plan("ab")
+    ask(plan, plan.first(1.0))
+
+    assert plan.other(1.0) is None
+
+
+def test_one_that_comes_back_does_not_yield_to_fallback_models() -> None:
+    rig = Rig()
+    rig.open("a")
+    health, lane = rig.health["a"], rig.health["a"].lane("m")
+    health.succeed(lane, 11.0, health.begin(lane, 11.0), 11.0)
+
+    steps = [rig.plan("a", fallbacks=[[Candidate("b", "small")]]).first(11.1) for _ in range(50)]
+
+    assert {step and step.target.name for step in steps} == {"a/m"}
 
 
 def test_same_provider_is_not_asked_again_once_it_may_have_executed_unless_that_is_harmless() -> None:

@@ -35,19 +35,28 @@ OUTCOMES = (
 class World:
     """Three providers with two keys each; how each attempt ends is drawn."""
 
-    def __init__(self, draw: Callable[[str], Verdict | None], capacity: float) -> None:
+    def __init__(self, draw: Callable[[str], Verdict | None], capacity: float, *, has_fallbacks: bool = False) -> None:
         self.health = {name: ProviderHealth(name, BREAKER, (f"sk-{name}-1", f"sk-{name}-2")) for name in "abc"}
         self.budget = RetryBudget(0.2, capacity)
         self.random = Random(3)
         self.now_s = 1.0
         self.attempts = 0
         self.answered = 0
+        self.has_fallbacks = has_fallbacks
         self._draw = draw
 
     def request(self, *, is_idempotent: bool) -> list[tuple[Step, Verdict | None]]:
         """Carry one request to its end; list whom it asked and what came of it."""
         self.budget.deposit()
-        plan = Plan([Candidate(name, "m") for name in "abc"], self.health, POLICY, self.budget, self.random, self.now_s)
+        plan = Plan(
+            [Candidate(name, "m") for name in "abc"],
+            self.health,
+            POLICY,
+            self.budget,
+            self.random,
+            self.now_s,
+            fallbacks=iter([[Candidate("a", "small")], [Candidate("b", "small")]]) if self.has_fallbacks else None,
+        )
         step, asked = plan.first(self.now_s), []
         while step is not None:
             self.now_s += step.wait_s
@@ -59,7 +68,14 @@ class World:
             plan.note(step.target, verdict, self.now_s, is_idempotent=is_idempotent)
             step = plan.after(step.target, verdict, self.now_s)
         assert plan.attempts == len(asked) <= POLICY.attempts
+        if step is None and plan.ended_by in ("", "nobody else is left"):
+            self._assert_nobody_was_forgotten(plan)
         return asked
+
+    def _assert_nobody_was_forgotten(self, plan: Plan) -> None:
+        for target in plan.targets:
+            absence = target.absence_now(self.now_s)
+            assert target.is_asked or (absence is not None and absence.is_hard), f"{target.name} was never asked"
 
     def _attempt(self, plan: Plan, step: Step) -> Verdict | None:
         self.attempts += 1
@@ -89,12 +105,13 @@ class World:
     outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=200),
     is_idempotent=st.booleans(),
     capacity=st.floats(0, 20),
+    has_fallbacks=st.booleans(),
 )
 def test_whatever_fails_nothing_is_exceeded_and_nobody_is_asked_twice_without_reason(
-    outcomes: list[Verdict | None], is_idempotent: bool, capacity: float
+    outcomes: list[Verdict | None], is_idempotent: bool, capacity: float, has_fallbacks: bool
 ) -> None:
     drawn = iter(outcomes)
-    world = World(lambda _: next(drawn, None), capacity)
+    world = World(lambda _: next(drawn, None), capacity, has_fallbacks=has_fallbacks)
 
     for number in range(1, 31):
         asked = world.request(is_idempotent=is_idempotent)
@@ -104,7 +121,7 @@ def test_whatever_fails_nothing_is_exceeded_and_nobody_is_asked_twice_without_re
         executed: set[str] = set()
         before: tuple[str, int] | None = None
         for step, verdict in asked:
-            provider = step.target.candidate.provider
+            provider = step.target.name
             assert is_idempotent or provider not in executed, "it may have executed the request before"
             place = (provider, id(step.key))
             assert place != before or step.wait_s > 0.0, "asked again at once, with the same key"
