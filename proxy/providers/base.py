@@ -76,12 +76,13 @@ class RemoteProvider(Provider, ABC):
         """Return the headers this proxy adds: configured ones and the credential.
 
         Args:
-            credential: which of `credentials`; None where there is none.
+            credential: which of `credentials`, or one of a later revision; None where there is none.
             client_key: the client's own key, where it may be passed to this provider; None otherwise.
             client_headers: for credentials whose form follows the client's.
         """
         if credential is not None:
-            return self._own[credential]
+            known = self._own.get(credential)
+            return [*self._extra, *self.credential_headers(credential, ())] if known is None else known
         if client_key is None or self.has_credential:
             return self._extra
         return [*self._extra, *self.credential_headers(client_key, client_headers)]

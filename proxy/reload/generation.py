@@ -38,6 +38,8 @@ class Generation:
             settings = endpoint.provider.settings
             health = self.health[name]
             health.resettle(settings, general, keys_of(endpoint.provider), now_s)
+            if earlier is not None and (before := earlier.health.get(name)) is not None:
+                health.drained_s = before.drained_s  # an operator meant the name, wherever it leads now
             limit = settings.max_concurrency if health.adaptive is None else health.adaptive.limit
             endpoint.slots.resize(limit, settings.queue_size, settings.queue_timeout)
         if earlier is not None:
