@@ -181,13 +181,12 @@ class Relay:
         self._wake()
 
     def on_failure(self, error: UpstreamError) -> None:
-        """Take the news that nothing more will come; whole events that came before are still handed on."""
+        """Take the news that nothing more will come.
+
+        A response that failed in the read that brought its head has begun nothing at the client: another provider
+        may still answer.
+        """
         self.is_over = True
-        if self._parts and self._passage is not None:
-            try:
-                self._pass(self._take(), is_end=False)
-            except UpstreamError as inner:
-                error = inner
         self.error = error
         self._wake()
 

@@ -56,6 +56,20 @@ async def test_failure_after_the_preamble_leaves_the_client_untouched() -> None:
     assert (sink.is_started, sink.writes, sink.is_finished) == (False, [], False)
 
 
+@pytest.mark.parametrize("is_stream", [True, False], ids=["events", "json"])
+async def test_response_that_breaks_in_its_very_first_read_leaves_the_client_untouched(is_stream: bool) -> None:
+    sink = RecordingSink()
+    relay = stream_relay(sink) if is_stream else plain_relay(sink)
+
+    relay.on_head(HEAD)
+    relay.on_data(OUTPUT)
+    relay.on_failure(UpstreamProtocol("bad chunk"))
+
+    with pytest.raises(UpstreamProtocol):
+        await conclude(relay)
+    assert (sink.is_started, sink.writes) == (False, [])
+
+
 async def test_preamble_leaves_with_the_first_output_in_one_write() -> None:
     sink = RecordingSink()
     relay = stream_relay(sink)
