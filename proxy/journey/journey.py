@@ -100,7 +100,8 @@ class Journey:
         """
         try:
             if step.target.health.drained_s is not None:
-                raise _drained(step)
+                step.target.absence = step.target.absence_now(self._kit.clock())
+                raise _left_out(step)
             step = await self._with_slot(step)
             if self._generation.settings.hedging.enabled:
                 hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
@@ -178,10 +179,11 @@ class Journey:
             busy.append(other.target)
         self._exchange.waits_for = step.target.candidate.provider
         await self._wait_for(slots)
-        if step.target.health.drained_s is not None:
+        renewed = self._plan.renew(step, self._kit.clock())
+        if renewed is None:
             slots.release()
-            raise _drained(step)
-        return step
+            raise _left_out(step)
+        return renewed
 
     def _slots_of(self, step: Step) -> Slots:
         return self._generation.endpoints[step.target.candidate.provider].slots
@@ -219,9 +221,11 @@ class Journey:
         return verdict
 
 
-def _drained(step: Step) -> ProviderBusy:
-    """Make the error of a provider that an operator drained while the request waited for it."""
-    return ProviderBusy(f"{step.target.candidate.provider}: drained by an operator meanwhile")
+def _left_out(step: Step) -> ProviderBusy:
+    """Make the error of a provider that has come to be left out while the request waited."""
+    absence = step.target.absence
+    why = "left out" if absence is None else absence.reason
+    return ProviderBusy(f"{step.target.candidate.provider}: {why} meanwhile")
 
 
 def priority_of(exchange: Exchange, generation: Generation) -> Priority:

@@ -163,6 +163,28 @@ class Plan:
             target.is_asked = was_asked
         return self._step(found, now_s)
 
+    def renew(self, step: Step, now_s: float) -> Step | None:
+        """Look at a step again that had to wait; None if it is not to be taken any more.
+
+        Who has come to be left out meanwhile is asked only if nobody else can be. Another key takes the place of one
+        that has come to rest.
+        """
+        target, key = step.target, step.key
+        absence = target.absence_now(now_s)
+        if absence is not None and (absence.is_hard or (target.absence is None and self._is_other_well(target, now_s))):
+            target.absence = absence
+            return None
+        if key is None or key.free_s <= now_s:
+            return step
+        return self._step(target, now_s, () if key in target.tried else None)
+
+    def _is_other_well(self, target: Target, now_s: float) -> bool:
+        """Tell whether somebody else may be asked in its place, were it too busy."""
+        if "busy" not in self._policy.kinds or not self._policy.is_failover_on:
+            return False
+        others = (one for one in self.targets if one is not target and not one.is_asked)
+        return self._fallbacks is not None or any(one.absence_now(now_s) is None for one in others)
+
     def begin(self, target: Target, key: Key | None) -> None:
         """Note that somebody is asked."""
         self.attempts += 1

@@ -449,6 +449,45 @@ def test_busy_ones_are_passed_over_for_one_with_room_and_keep_their_turn() -> No
     assert not first.target.is_asked
 
 
+def test_step_that_had_to_wait_is_taken_as_it_was_while_nothing_has_changed() -> None:
+    plan = Rig(keys=2).plan("ab")
+    step = plan.first(1.0)
+    assert step is not None
+
+    assert plan.renew(step, 2.0) is step
+
+
+def test_step_that_had_to_wait_is_given_up_only_for_somebody_who_is_well() -> None:
+    for names, others_are_well, is_taken in (("ab", True, False), ("ab", False, True), ("a", True, True)):
+        rig = Rig()
+        plan = rig.plan(names)
+        step = plan.first(1.0)
+        assert step is not None
+        rig.open("a", 1.5)
+        if not others_are_well:
+            rig.open("b", 1.5)
+
+        assert (plan.renew(step, 2.0) is not None) is is_taken
+
+
+def test_step_that_had_to_wait_takes_another_key_where_its_own_has_come_to_rest() -> None:
+    rig = Rig(keys=2)
+    plan = rig.plan("a")
+    step = plan.first(1.0)
+    keys = rig.health["a"].lane("m").keys
+    assert step is not None
+    assert step.key is not None
+    assert keys is not None
+    keys.limited(step.key, 1.5, 60.0)
+
+    renewed = plan.renew(step, 2.0)
+    keys.limited(keys.keys[1], 2.0, 60.0)
+
+    assert renewed is not None
+    assert renewed.key is keys.keys[1]
+    assert plan.renew(step, 2.0) is None
+
+
 @pytest.mark.parametrize("kind", ["connect", "tls", "timeout", "reset", "server-error", "auth"])
 def test_every_kind_that_is_named_is_taken_elsewhere(kind: FailureKind) -> None:
     assert follow(Rig().plan("ab"), [Verdict(kind, "model")]) == ["a/m", "b/m"]
