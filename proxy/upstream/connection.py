@@ -257,6 +257,7 @@ class Connection(asyncio.Protocol):
         except UpstreamProtocol as error:
             if self._reader.has_excess:
                 self._owner.distrust()
+            _let_go_of_frames(error)
             self._fail(error)
             return
         except Exception:  # the receiver's own; the loop reports it
@@ -430,3 +431,10 @@ class Connection(asyncio.Protocol):
             self._unsent = unsent
             self._active_s = max(self._active_s, now_s)
         return self._active_s
+
+
+def _let_go_of_frames(error: UpstreamProtocol) -> None:
+    """Forget where it was raised: those frames hold what was read, and a failed exchange waits for the collector."""
+    for one in (error, error.__cause__, error.__context__):
+        if one is not None:
+            one.__traceback__ = None

@@ -43,6 +43,27 @@ async def test_each_of_over_200_bad_responses_is_refused_at_once_and_its_socket_
         await pool.aclose()
 
 
+@pytest.mark.parametrize(
+    "wire",
+    [
+        LINE + b"A: " + b"x" * (1 << 20) + b"\r\n\r\n",
+        LINE + b"A: b\r\n" * 10_000 + b"\r\n",
+        LINE + b"A\0: b\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        CHUNKED + b"1\r\na\r\nzz" + b"x" * 60_000,
+    ],
+    ids=["large", "many", "control character", "chunk"],
+)
+async def test_refusal_holds_nothing_of_what_was_read(wire: bytes) -> None:
+    """An error that is kept for its exchange would keep the frames it passed, and all that they had read with them."""
+    async with Scripted(answer(wire)) as server:
+        heard = await ask(make_pool(server.port))
+
+        error: BaseException | None = heard.error
+        assert error is not None
+        linked = [one for one in (error, error.__cause__, error.__context__) if one is not None]
+        assert [one.__traceback__ for one in linked] == [None] * len(linked)
+
+
 async def test_head_limit_counts_bytes_across_reads_and_includes_the_status_line() -> None:
     head = LINE + b"A: " + b"x" * (1000 - len(LINE) - 7) + b"\r\n\r\n"
     assert len(head) == 1000
