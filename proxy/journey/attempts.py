@@ -233,5 +233,4 @@ class Attempts:
         in_flight = one.health.in_flight + 1  # itself included
         limit = adaptive.observe(latency_s or 0.0, in_flight, is_refused=is_refused, now_s=now_s)
         if limit != endpoint.slots.limit:
-            settings = endpoint.provider.settings
-            endpoint.slots.resize(limit, settings.queue_size, settings.queue_timeout)
+            endpoint.slots.adapt(limit)  # of an older revision, perhaps: the settings of the line are the newer one's

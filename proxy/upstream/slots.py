@@ -105,9 +105,13 @@ class Slots:
 
     def resize(self, limit: int | None, queue_size: int, queue_timeout_s: float) -> None:
         """Change the limits; who waits already keeps its place and its time."""
-        self.limit = limit
         self._queue_size = queue_size
         self._queue_timeout_s = queue_timeout_s
+        self.adapt(limit)
+
+    def adapt(self, limit: int | None) -> None:
+        """Change how many there are, and nothing else."""
+        self.limit = limit
         self._grant()
 
     def _grant(self) -> None:

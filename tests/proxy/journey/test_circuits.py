@@ -267,6 +267,24 @@ async def test_limit_changes_while_a_request_waits_for_it(proxy: ProxyHarness, u
     await given_back(proxy)
 
 
+async def test_call_that_began_before_a_change_does_not_undo_it(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    gate = asyncio.Event()
+    upstream.stream(["slow"], gate=gate, gate_after=0)
+    entry = upstream.provider(adaptiveConcurrency="aimd", queueSize=0)
+    await proxy.start(providers={"first": entry})
+    running = [asyncio.create_task(proxy.chat("Hello", stream=True)) for _ in range(15)]
+    await upstream.wait_for_request(15)
+    slots = proxy.app.pipeline.generation.endpoints["first"].slots
+
+    await proxy.request("PATCH", "/config", {"providers": {"first": {"queueSize": 5}}})
+    slots.limit = 19  # so that what the calls tell changes it
+    gate.set()
+    await asyncio.gather(*running)
+
+    assert (slots.limit, slots._queue_size) == (20, 5)
+    await given_back(proxy)
+
+
 # -- secrets ---------------------------------------------------------------------------------------------------------
 
 
