@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from proxy.testing import CutOff, FakeProvider, Fault, FaultProxy, Faults, ProxyHarness, RawClient
+from proxy.upstream.connection import Connection
 from tests.proxy.journey.accounts import given_back, kinds, metric, pair
 
 KEYS = ["sk-one-aaaaaaaaaa1111", "sk-two-bbbbbbbbbb2222", "sk-three-cccccccc3333"]
@@ -103,6 +104,28 @@ async def test_refusal_by_a_providers_own_limit_costs_no_retry_and_no_flood_of_e
     assert budget == 200
     assert kinds(proxy) == ["overloaded"]  # once in ten seconds, however many there are
     await given_back(proxy)
+
+
+async def test_connections_that_are_lost_as_soon_as_they_are_made_are_not_made_for_ever(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare))
+    pool = proxy.app.pipeline.generation.endpoints["first"].pool
+    assert pool is not None
+    connect = pool.connect
+
+    async def connect_and_lose() -> Connection:
+        connection = await connect()
+        connection.abort()
+        await asyncio.sleep(0.01)  # the loop tells of the end
+        return connection
+
+    pool.connect = connect_and_lose  # type: ignore[method-assign]  # a matter of an instant with real sockets
+
+    reply = await asyncio.wait_for(proxy.chat("Hello"), 2)
+
+    assert (reply.text, reply.header("x-failed-attempts")) == ("from the spare", "first;kind=reset")
+    assert upstream.connections_made == 1
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.exchange import Exchange
+from proxy.journey.call import Call
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient, encode_request
 from tests.e2e.rig import until
 from tests.proxy.journey.accounts import given_back, kinds, metric, pair
@@ -313,6 +314,37 @@ async def test_large_error_does_not_win(proxy: ProxyHarness, upstream: FakeProvi
 
     assert (reply.status, reply.text) == (200, "late")
     assert kinds(proxy) == []
+    await given_back(proxy)
+
+
+@pytest.mark.parametrize(("broken", "status", "events"), [("b", 200, 1), ("a", 500, 2)])
+async def test_defect_of_ours_in_the_second_attempt_harms_nobody_and_one_in_the_first_is_told(
+    proxy: ProxyHarness,
+    upstream: FakeProvider,
+    spare: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    status: int,
+    events: int,
+) -> None:
+    await start(proxy, upstream, spare)
+    upstream.reply("late", faults=Faults(delay_s=0.2))
+    spare.reply("never", faults=NEVER)
+    run = Call.run
+
+    async def run_or_break(call: Call, *args: Any) -> None:
+        if call._provider.name == broken:
+            await asyncio.sleep(0.1)
+            raise RuntimeError("a defect")
+        await run(call, *args)
+
+    monkeypatch.setattr(Call, "run", run_or_break)
+
+    reply = await asyncio.wait_for(proxy.chat("Hello"), 2)
+
+    assert reply.status == status
+    assert "a defect" not in reply.response.text
+    assert len([kind for kind in kinds(proxy) if kind in ("task_failed", "internal_error")]) == events
     await given_back(proxy)
 
 
