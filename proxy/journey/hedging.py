@@ -39,7 +39,12 @@ class Hedged:
         if len(self._plan.targets) < 2 or self._exchange.request.upload is not None:
             return None
         share = hedging.percentile / 100
-        late_s = step.target.lane.first_bytes.quantile(share, self._kit.clock(), least=hedging.min_requests)
+        late_s = step.target.lane.first_bytes.quantile(
+            share,
+            self._kit.clock(),
+            least=hedging.min_requests,
+            is_streaming=self._exchange.request.is_streaming,
+        )
         return None if late_s is None else max(late_s, hedging.min_delay)
 
     async def run(self, first: Step, late_s: float, note: Callable[[Step, ProxyError], object]) -> Unanswered | None:

@@ -13,7 +13,7 @@ from proxy.routing.keys import Key, KeyPool
 from proxy.routing.lane import Lane
 
 MOST_LANES: Final = 256
-"""Models of one provider that are told apart; beyond it the calm ones are forgotten: clients can make names up."""
+"""Models of one provider that are told apart; beyond it some are forgotten: clients can make names up."""
 
 PROVIDER_PROBE: Final = 1
 LANE_PROBE: Final = 2
@@ -134,11 +134,19 @@ class ProviderHealth:
         lane = self._lanes.get(model)
         if lane is None:
             if len(self._lanes) >= MOST_LANES:
-                self._lanes = {name: one for name, one in self._lanes.items() if not one.breaker.is_calm}
-                if len(self._lanes) >= MOST_LANES:
-                    self._lanes.pop(next(iter(self._lanes)))
+                self._make_room()
             lane = self._lanes[model] = self.unknown(model)
         return lane
+
+    def _make_room(self) -> None:
+        """Forget models of which nothing is known; else those of which nothing bad is; else the oldest."""
+        lanes = self._lanes
+        kept = {name: one for name, one in lanes.items() if not one.is_blank}
+        if len(kept) >= MOST_LANES:
+            kept = {name: one for name, one in lanes.items() if not one.is_forgettable}
+        if len(kept) >= MOST_LANES:
+            del kept[next(iter(kept))]
+        self._lanes = kept
 
     def known(self, model: str | None) -> Lane | None:
         """Find what is known of a model, None if it was never asked for; keeps nothing, unlike `lane`."""

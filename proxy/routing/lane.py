@@ -1,11 +1,12 @@
 """One model at one provider: its circuit, its keys, and how long it takes lately."""
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, inf
+from operator import add
 from typing import Final
 
 from proxy.config.routing_models import BreakerSettings
-from proxy.metrics import LATENCY_BUCKETS_S, Distribution
+from proxy.metrics import Distribution
 from proxy.routing.breaker import Breaker, State
 from proxy.routing.keys import KeyPool
 
@@ -14,6 +15,9 @@ FORGETS_S: Final = 10.0
 
 HALF_WINDOW_S: Final = 30.0
 """Percentiles speak of the running span of this length and the one before it."""
+
+BUCKETS_S: Final = tuple(0.001 * 1.25**step for step in range(58))
+"""Up to five minutes. Those of the metrics are so wide that 10 s can look like four times 5 s."""
 
 
 class PeakAverage:
@@ -39,6 +43,11 @@ class PeakAverage:
             self._value_s = sample_s + (value_s - sample_s) * weight
         self._at_s = now_s
 
+    @property
+    def is_blank(self) -> bool:
+        """Nothing was ever seen."""
+        return not self._at_s
+
     def value_s(self, now_s: float) -> float | None:
         """Give the average; it fades while nothing is seen, so that who was slow is tried again. None before all."""
         if not self._at_s:
@@ -52,8 +61,8 @@ class Recent:
     __slots__ = ("_before", "_now", "_turn_at_s")
 
     def __init__(self) -> None:
-        self._now = Distribution(LATENCY_BUCKETS_S)
-        self._before = Distribution(LATENCY_BUCKETS_S)
+        self._now = Distribution(BUCKETS_S)
+        self._before = Distribution(BUCKETS_S)
         self._turn_at_s = 0.0
 
     def observe(self, value_s: float, now_s: float) -> None:
@@ -63,18 +72,49 @@ class Recent:
         self._now.observe(value_s)
 
     def quantile(self, share: float, now_s: float, *, least: int = 1) -> float | None:
-        """Estimate a quantile; None with fewer than `least` calls."""
+        """Estimate a quantile, at most a quarter too high or too low; None with fewer than `least` calls."""
+        return _quantile(self.counts(now_s), share, least)
+
+    def counts(self, now_s: float) -> list[int]:
+        """Give the calls by bucket."""
         if now_s >= self._turn_at_s:
             self._turn(now_s)
-        both = Distribution(LATENCY_BUCKETS_S)
-        both.counts = [a + b for a, b in zip(self._now.counts, self._before.counts, strict=True)]
-        return both.quantile(share) if sum(both.counts) >= least else None
+        return list(map(add, self._now.counts, self._before.counts))
 
     def _turn(self, now_s: float) -> None:
         is_stale = now_s - self._turn_at_s >= HALF_WINDOW_S
-        self._before = Distribution(LATENCY_BUCKETS_S) if is_stale else self._now
-        self._now = Distribution(LATENCY_BUCKETS_S)
+        self._before = Distribution(BUCKETS_S) if is_stale else self._now
+        self._now = Distribution(BUCKETS_S)
         self._turn_at_s = now_s + HALF_WINDOW_S
+
+
+class RecentOfBoth:
+    """The same, with streams and whole replies told apart: the first byte of the latter comes with the last."""
+
+    __slots__ = ("_streams", "_wholes")
+
+    def __init__(self) -> None:
+        self._streams = Recent()
+        self._wholes = Recent()
+
+    def observe(self, value_s: float, now_s: float, *, is_streaming: bool = False) -> None:
+        """Count one call."""
+        (self._streams if is_streaming else self._wholes).observe(value_s, now_s)
+
+    def quantile(self, share: float, now_s: float, *, least: int = 1, is_streaming: bool | None = None) -> float | None:
+        """Estimate a quantile as `Recent` does; of both kinds together if `is_streaming` is None."""
+        if is_streaming is not None:
+            return (self._streams if is_streaming else self._wholes).quantile(share, now_s, least=least)
+        both = map(add, self._streams.counts(now_s), self._wholes.counts(now_s))
+        return _quantile(list(both), share, least)
+
+
+def _quantile(counts: list[int], share: float, least: int) -> float | None:
+    if sum(counts) < least:
+        return None
+    found = Distribution(BUCKETS_S)
+    found.counts = counts
+    return found.quantile(share)
 
 
 class Lane:
@@ -104,7 +144,7 @@ class Lane:
         self.keys = KeyPool(credentials) if credentials else None
         self.streams = PeakAverage()
         self.wholes = PeakAverage()
-        self.first_bytes = Recent()
+        self.first_bytes = RecentOfBoth()
         self.durations = Recent()
         self.judged_at_s = 0.0
         """When it was last compared with its rivals; see `outliers`."""
@@ -114,7 +154,7 @@ class Lane:
 
     def observe(self, first_byte_s: float, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that went well."""
-        self.first_bytes.observe(first_byte_s, now_s)
+        self.first_bytes.observe(first_byte_s, now_s, is_streaming=is_streaming)
         self.durations.observe(duration_s, now_s)
         if is_streaming:
             self.streams.observe(first_byte_s, now_s)
@@ -129,6 +169,17 @@ class Lane:
         else:
             self.keys.resettle(credentials)
 
+    @property
+    def is_blank(self) -> bool:
+        """Nothing is known of it: it may be forgotten."""
+        return self.is_forgettable and self.streams.is_blank and self.wholes.is_blank
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Nothing speaks against it: what is known of it are times."""
+        keys = () if self.keys is None else self.keys.keys
+        return self.breaker.is_calm and all(key.free_s == -inf for key in keys)
+
     def cooldowns(self, now_s: float) -> int:
         """Count what makes it be left alone besides its circuit: keys that rest, and that it is slow."""
         keys = () if self.keys is None else self.keys.keys
@@ -136,7 +187,7 @@ class Lane:
 
     def forget_times(self) -> None:
         """Begin anew: what it takes after a rest says more than what it took before."""
-        self.first_bytes = Recent()
+        self.first_bytes = RecentOfBoth()
         self.durations = Recent()
         self.streams = PeakAverage()
         self.wholes = PeakAverage()

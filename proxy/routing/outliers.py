@@ -23,15 +23,28 @@ def judge_lanes(lanes: Sequence[Lane], settings: BreakerSettings, now_s: float) 
     lanes[0].judged_at_s = now_s
     if any(lane.slow_until_s > now_s for lane in lanes):
         return
-    usual = [(lane.first_bytes.quantile(0.5, now_s, least=settings.min_requests), lane) for lane in lanes]
+    for is_streaming in (True, False):
+        if (found := _slowest(lanes, settings, now_s, is_streaming=is_streaming)) is not None:
+            lane, reason = found
+            lane.slow_until_s = now_s + settings.window
+            lane.slow_reason = reason
+            lane.forget_times()
+            return
+
+
+def _slowest(
+    lanes: Sequence[Lane], settings: BreakerSettings, now_s: float, *, is_streaming: bool
+) -> tuple[Lane, str] | None:
+    """Find who is far behind its rivals with streams or with whole replies, and say it in words."""
+    least = settings.min_requests
+    usual = [(lane.first_bytes.quantile(0.5, now_s, least=least, is_streaming=is_streaming), lane) for lane in lanes]
     seen = [(value_s, lane) for value_s, lane in usual if value_s is not None]
     for value_s, lane in seen:
         others = [other_s for other_s, other in seen if other is not lane]
         if not others:
-            return
+            return None
         theirs_s = median(others)
         if value_s > theirs_s * settings.latency_factor and value_s - theirs_s >= LEAST_EXCESS_S:
-            lane.slow_until_s = now_s + settings.window
-            lane.slow_reason = f"usual time to first byte {value_s:.1f} s, {theirs_s:.1f} s elsewhere"
-            lane.forget_times()
-            return
+            what = "streams" if is_streaming else "whole replies"
+            return lane, f"usual time to first byte of {what} {value_s:.1f} s, {theirs_s:.1f} s elsewhere"
+    return None

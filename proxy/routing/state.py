@@ -8,7 +8,7 @@ from proxy.exchange import JsonObject
 from proxy.routing.breaker import Breaker
 from proxy.routing.health import ProviderHealth, without_key
 from proxy.routing.keys import Key
-from proxy.routing.lane import Lane, Recent
+from proxy.routing.lane import Lane, Recent, RecentOfBoth
 
 StateName = Literal["ok", "degraded", "failing", "half_open", "open", "drained", "unknown"]
 
@@ -179,6 +179,6 @@ def _named(lane: Lane) -> str:
     return "requests that name no model" if lane.model is None else f"model {lane.model[:100]}"
 
 
-def _recent(times: Recent, now_s: float) -> JsonObject:
+def _recent(times: Recent | RecentOfBoth, now_s: float) -> JsonObject:
     values = {name: times.quantile(share, now_s) for name, share in (("p50", 0.5), ("p95", 0.95))}
     return {name: None if value_s is None else round(value_s * 1000, 1) for name, value_s in values.items()}

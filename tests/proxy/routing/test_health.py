@@ -211,6 +211,43 @@ def test_made_up_models_do_not_grow_the_memory_and_failing_ones_are_not_forgotte
     assert cause(one.absence(one.lane("failing"), 3.0)) == "open"
 
 
+def test_keys_at_rest_and_usual_times_are_not_forgotten_for_made_up_models() -> None:
+    one = health(KEYS)
+    lane, used = one.lane("m"), one.lane("used")
+    assert lane.keys is not None
+    lane.keys.limited(lane.keys.keys[0], 1.0, 600.0)
+    used.observe(0.2, 0.5, 1.0, is_streaming=True)
+
+    for number in range(3 * MOST_LANES):
+        one.lane(f"made-up-{number}")
+
+    assert one.lane("m") is lane
+    assert one.lane("used") is used
+    assert len(list(one.lanes())) <= MOST_LANES
+
+
+def test_more_models_than_are_told_apart_are_forgotten_calm_ones_first() -> None:
+    one = health(KEYS)
+    for number in range(MOST_LANES - 1):
+        one.lane(f"used-{number}").observe(0.2, 0.5, 1.0, is_streaming=True)
+    for second in (1.0, 2.0):
+        fail(one, AS_MODEL, second, "failing")
+
+    one.lane("one more").observe(0.2, 0.5, 1.0, is_streaming=True)
+
+    assert len(list(one.lanes())) <= MOST_LANES
+    assert cause(one.absence(one.lane("failing"), 3.0)) == "open"
+
+
+def test_models_are_bounded_even_if_all_of_them_fail() -> None:
+    one = health()
+    for number in range(2 * MOST_LANES):
+        for second in (1.0, 2.0):
+            fail(one, AS_MODEL, second, f"failing-{number}")
+
+    assert len(list(one.lanes())) == MOST_LANES
+
+
 @pytest.mark.parametrize("tried", [0, 1, 2])
 def test_key_that_was_tried_is_not_used_again(tried: int) -> None:
     one = health(KEYS)

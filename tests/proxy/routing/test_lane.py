@@ -1,5 +1,7 @@
 """How long a model takes lately: an average that follows peaks, and percentiles of the last minute."""
 
+from math import ceil
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +63,29 @@ def test_streams_and_whole_replies_are_told_apart() -> None:
     lane.observe(3.0, 4.0, 1.0, is_streaming=False)
 
     assert (lane.streams.value_s(1.0), lane.wholes.value_s(1.0)) == (0.2, 4.0)
+
+
+@given(st.lists(st.floats(0.002, 250), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+def test_percentile_is_within_a_quarter_of_the_true_one(values_s: list[float], share: float) -> None:
+    recent = Recent()
+    for value_s in values_s:
+        recent.observe(value_s, 1.0)
+
+    true_s = sorted(values_s)[max(ceil(share * len(values_s)) - 1, 0)]
+    assert true_s / 1.26 <= (recent.quantile(share, 1.0) or 0.0) <= true_s * 1.26
+
+
+def test_first_bytes_of_streams_and_of_whole_replies_have_percentiles_of_their_own_and_together() -> None:
+    lane = Lane("m", BreakerSettings())
+    for _ in range(20):
+        lane.observe(0.2, 9.0, 1.0, is_streaming=True)
+        lane.observe(3.0, 4.0, 1.0, is_streaming=False)
+
+    def p90(is_streaming: bool | None) -> float:
+        return lane.first_bytes.quantile(0.9, 1.0, least=20, is_streaming=is_streaming) or 0.0
+
+    assert p90(True) < 0.3
+    assert p90(False) > 2.0
+    assert p90(None) > 2.0
+    assert lane.first_bytes.quantile(0.5, 1.0, least=21, is_streaming=True) is None
+    assert lane.first_bytes.quantile(0.5, 1.0, least=40) is not None

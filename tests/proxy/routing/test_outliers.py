@@ -34,6 +34,30 @@ def test_slower_by_less_than_a_second_is_no_reason() -> None:
     assert out(lanes(0.4, 0.01)) == [False, False]
 
 
+def test_twice_as_slow_is_no_outlier_wherever_the_times_fall() -> None:
+    for theirs_s in (0.3, 0.99, 1.01, 2.4, 2.6, 4.99, 5.01, 9.9, 29.0):
+        assert out(lanes(theirs_s * 2, theirs_s)) == [False, False]
+        assert out(lanes(theirs_s * 7, theirs_s)) == [True, False]
+
+
+def test_streams_are_not_compared_with_whole_replies() -> None:
+    found = lanes(0.4, 8.0, calls=0)
+    for _ in range(40):
+        found[0].first_bytes.observe(0.4, 1.0, is_streaming=True)
+        found[1].first_bytes.observe(8.0, 1.0, is_streaming=False)
+
+    assert out(found) == [False, False]
+
+
+def test_one_that_is_slow_with_streams_is_left_out_though_it_is_quick_with_whole_replies() -> None:
+    found = lanes(0.3, 0.3)
+    for lane, value_s in zip(found, (6.0, 0.3), strict=True):
+        for _ in range(40):
+            lane.first_bytes.observe(value_s, 1.0, is_streaming=True)
+
+    assert out(found) == [True, False]
+
+
 def test_too_few_calls_say_nothing() -> None:
     assert out(lanes(8.0, 0.4, calls=SETTINGS.min_requests - 1)) == [False, False]
 
