@@ -135,6 +135,7 @@ class Pipeline:
         self._kit.retries.resettle(budget.ratio, budget.capacity)
         self._kit.hedges.resettle(hedging.budget_percent / 100, HEDGES_AT_ONCE)
         generation.take_over(earlier, self._clock())
+        self._kit.news.settled(circuit for health in generation.health.values() for circuit in health.circuits())
 
     def totals(self) -> Totals:
         """Sum up all requests since the start."""

@@ -79,7 +79,9 @@ class Attempts:
         one = _Open(attempt, step, health, health.begin(target.lane, now_s))
         health.in_flight += 1
         plan.begin(target, key)
-        attempt.is_probe = one.probes > 0
+        if one.probes:
+            attempt.is_probe = True
+            self._kit.news.changed(health.probed(target.lane, one.probes))
         if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
             attempt.key = key.mask
         exchange.attempts.append(attempt)

@@ -1,12 +1,13 @@
 """What people are told of routing: an event for each failover, circuit that changes and panic, and counts of all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from proxy.errors import ProxyError
 from proxy.events import Events
 from proxy.exchange import Exchange
 from proxy.metrics import Registry
+from proxy.routing.breaker import State
 from proxy.routing.failures import Verdict
 from proxy.routing.health import Change, Forgotten
 from proxy.routing.plan import Step
@@ -91,6 +92,12 @@ class News:
                 self._events.emit("WARN", "circuit_open", f"{change.what} is left alone: {change.reason}")
             elif change.state == "closed":
                 self._events.emit("INFO", "circuit_closed", f"{change.what} answers again")
+
+    def settled(self, circuits: Iterable[tuple[str, State]]) -> None:
+        """Another revision is in force, in which providers may be gone and circuits switched off."""
+        states = dict(circuits)
+        for (name,), value in self._circuits.items():
+            value.set(STATES[states.get(name, "closed")])
 
     def panicked(self, exchange: Exchange, step: Step) -> None:
         """Everybody is left out, and one is asked all the same; said at most every ten seconds for a model."""

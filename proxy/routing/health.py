@@ -7,7 +7,7 @@ from typing import Final, Literal
 from proxy.config.models import ProviderSettings
 from proxy.config.routing_models import BreakerSettings
 from proxy.routing.adaptive import AimdLimit
-from proxy.routing.breaker import Breaker
+from proxy.routing.breaker import Breaker, State
 from proxy.routing.failures import Verdict
 from proxy.routing.keys import Key, KeyPool
 from proxy.routing.lane import Lane
@@ -175,6 +175,11 @@ class ProviderHealth:
         yield self.breaker
         yield from (lane.breaker for lane in self._lanes.values())
 
+    def circuits(self) -> Iterator[tuple[str, State]]:
+        """List all circuits by name, as in `Change`, with their states."""
+        yield self.name, self.breaker.state
+        yield from ((self._name_of(lane), lane.breaker.state) for lane in self._lanes.values())
+
     def lanes(self) -> Iterator[Lane]:
         """List the models that were asked for."""
         yield from self._lanes.values()
@@ -241,6 +246,11 @@ class ProviderHealth:
             return 0
         probes = PROVIDER_PROBE if self.breaker.begin(now_s) else 0
         return probes | (LANE_PROBE if lane.breaker.begin(now_s) else 0)
+
+    def probed(self, lane: Lane, probes: int) -> tuple[Change, ...]:
+        """List the circuits that an attempt which began finds out about."""
+        one = "half_open" if probes & PROVIDER_PROBE else None
+        return self._changes(lane, one, "half_open" if probes & LANE_PROBE else None)
 
     def succeed(self, lane: Lane, began_s: float, probes: int, now_s: float) -> tuple[Change, ...]:
         """Note that an attempt gets an answer."""

@@ -67,12 +67,14 @@ async def test_one_request_probes_and_the_circuit_closes_when_it_is_answered(
     probing = asyncio.create_task(proxy.chat("Hello", stream=True))
     await upstream.wait_for_request(3)
     others = [await proxy.chat("Hello") for _ in range(3)]
+    meanwhile = await metric(proxy, 'circuit_state{name="first/fake-model"}')
     gate.set()
     probe = await probing
 
     assert {one.text for one in others} == {"from the spare"}
     assert (probe.text, upstream.requests_seen) == ("back", 3)
     assert breaker(proxy).state == "closed"
+    assert (meanwhile, await metric(proxy, 'circuit_state{name="first/fake-model"}')) == (0.5, 0)
     assert kinds(proxy)[-1] == "circuit_closed"
     await given_back(proxy)
 
@@ -217,6 +219,18 @@ async def test_circuit_closes_when_breakers_are_switched_off(
     await proxy.request("PATCH", "/config", {"breaker": {"enabled": False}})
 
     assert (await proxy.chat("Hello")).text == "back"
+    assert await metric(proxy, 'circuit_state{name="first/fake-model"}') == 0
+
+
+async def test_circuit_of_a_provider_that_is_gone_does_not_show_as_open(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "cooldown": "30s", "maxCooldown": "30s"})
+    await fail(proxy, upstream)
+
+    await proxy.request("PATCH", "/config", {"providers": {"first": {"enabled": False}}})
+
+    assert await metric(proxy, 'circuit_state{name="first/fake-model"}') == 0
 
 
 async def test_key_that_stays_keeps_its_rest_and_one_that_comes_is_used(
