@@ -37,9 +37,11 @@ def last_word(plan: Plan, failures: Sequence[Failed], now_s: float) -> ProxyErro
         The only one's error as it is; the vendor's own reply (KeptReply) where it says most; else one error that
         lists everybody, with the status of the most telling failure.
     """
-    if failures and (len(plan.targets) == 1 or failures[-1].verdict.kind is None):
+    telling = min(reversed(failures), key=lambda failed: _rank(failed.verdict.kind), default=None)
+    if telling is not None and failures[-1].verdict.kind is None:
         return _with_attempts(failures[-1].error, plan)
-    telling = min(failures, key=lambda failed: _rank(failed.verdict.kind), default=None)
+    if telling is not None and len(plan.targets) == 1:
+        return _with_attempts(telling.error, plan)
     if telling is not None and telling.verdict.kind in OF_THE_REQUEST and isinstance(telling.error, KeptReply):
         return telling.error
     retry_after_s = _soonest_s(plan, failures, now_s)

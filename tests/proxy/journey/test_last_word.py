@@ -158,6 +158,19 @@ async def test_clients_own_mistake_after_a_failure_elsewhere_passes_as_it_is(
     )
 
 
+async def test_of_several_keys_the_refusal_that_says_most_is_told(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    limited = {"error": {"message": "slow down"}}
+    upstream.once.reply_status(429, limited, headers={"Retry-After": "60"})
+    upstream.once.reply_status(401)
+    keys = ["sk-aaaaaaaaaaaa1111", "sk-bbbbbbbbbbbb2222"]
+    await proxy.start(providers={"vendor": upstream.provider(apiKey=None, apiKeys=keys)})
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.status, reply.response.json(), reply.header("retry-after")) == (429, limited, "60")
+    assert reply.header("x-failed-attempts") == "vendor;kind=rate-limit;status=429, vendor;kind=auth;status=401"
+
+
 # -- large -----------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +185,18 @@ async def test_large_error_of_the_only_provider_flows_through_whole(
 
     assert (reply.status, reply.response.body) == (status, LARGE)
     await given_back(proxy)
+
+
+async def test_large_error_that_flows_through_counts_as_a_failure(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    upstream.reply_status(503, LARGE)
+    await proxy.start(providers={"vendor": upstream.provider()}, breaker={"failures": 2})
+
+    for _ in range(2):
+        await proxy.chat("Hello")
+    await given_back(proxy)
+
+    health = proxy.app.pipeline.generation.health["vendor"]
+    assert health.lane("fake-model").breaker.state == "open"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
