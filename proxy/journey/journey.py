@@ -89,7 +89,7 @@ class Journey:
                 return
             step = self._after(*failed)
             if step is not None and step.wait_s:
-                await asyncio.sleep(step.wait_s)
+                await self._pause(step.wait_s)
         self._give_up()
 
     async def _try(self, step: Step) -> Unanswered | None:
@@ -190,10 +190,9 @@ class Journey:
 
     async def _wait_for(self, slots: Slots) -> None:
         """Wait in a provider's line without holding one of the process's slots: a stuck provider blocks nobody else."""
-        exchange, process = self._exchange, self._kit.slots
+        exchange = self._exchange
         caller, priority = exchange.caller or exchange.peer, priority_of(exchange, self._generation)
-        exchange.has_slot = False
-        process.release()
+        self._lend_slot()
         busy: Overloaded | None = None
         try:
             await slots.take(caller, priority)
@@ -202,15 +201,33 @@ class Journey:
         finally:
             exchange.waits_for = None
         try:
-            if not process.try_take():
-                await process.take(caller, "high")
+            await self._take_slot_back()
         except BaseException:
             if busy is None:
                 slots.release()
             raise
-        exchange.has_slot = True
         if busy is not None:
             raise ProviderBusy(busy.message, retry_after_s=busy.retry_after_s) from busy
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait before a provider is asked again; meanwhile the process's slot is somebody else's.
+
+        Raises:
+            Overloaded: the process's queue.
+        """
+        self._lend_slot()
+        await asyncio.sleep(wait_s)
+        await self._take_slot_back()
+
+    def _lend_slot(self) -> None:
+        self._exchange.has_slot = False
+        self._kit.slots.release()
+
+    async def _take_slot_back(self) -> None:
+        exchange, process = self._exchange, self._kit.slots
+        if not process.try_take():
+            await process.take(exchange.caller or exchange.peer, "high")
+        exchange.has_slot = True
 
     def _note(self, step: Step, error: ProxyError) -> Verdict:
         """Take note of a failure."""

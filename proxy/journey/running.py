@@ -21,7 +21,7 @@ def phase_of(exchange: Exchange) -> Phase:
     if exchange.waits_for is not None:
         return "waiting_for_provider"
     if not exchange.has_slot:
-        return "queued"
+        return "backoff" if exchange.attempts else "queued"
     if exchange.bytes_out:
         return "streaming"
     running = [attempt for attempt in exchange.attempts if attempt.duration_s is None]

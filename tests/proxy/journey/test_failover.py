@@ -8,6 +8,7 @@ import pytest
 
 from proxy.testing import CutOff, FakeProvider, Fault, FaultProxy, Faults, ProxyHarness, RawClient
 from proxy.upstream.connection import Connection
+from tests.e2e.rig import until
 from tests.proxy.journey.accounts import given_back, kinds, metric, pair
 
 KEYS = ["sk-one-aaaaaaaaaa1111", "sk-two-bbbbbbbbbb2222", "sk-three-cccccccc3333"]
@@ -417,6 +418,23 @@ async def test_providers_word_on_retries_goes_before_its_status(
     reply = await proxy.chat("Hello")
 
     assert (reply.status, upstream.requests_seen) == (200 if attempts == 2 else failing, attempts)
+
+
+async def test_wait_before_a_provider_is_asked_again_holds_no_place_of_the_process(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.reply_status(503, headers={"retry-after-ms": "600"})
+    spare.reply("quick")
+    entries = {"first": upstream.provider(models=["bad"]), "second": spare.provider(models=["good"])}
+    await proxy.start(providers=entries, max_concurrency=1)
+
+    waiting = asyncio.create_task(proxy.chat("Hello", model="bad"))
+    await until(lambda: "retry" in kinds(proxy), "a retry that was announced")
+    reply = await asyncio.wait_for(proxy.chat("Hello", model="good"), 0.4)
+    upstream.reply("back")
+
+    assert (reply.text, (await waiting).text) == ("quick", "back")
+    await given_back(proxy)
 
 
 # -- uploads -----------------------------------------------------------------------------------------------------------
