@@ -103,15 +103,15 @@ def parse_head(block: bytes, fields: ResponseFields, provider: str) -> ResponseH
         status, begin, is_old = int(line[2]), line.end(), line[1] == b"0"
     if status == 101:
         raise UpstreamProtocol(f"{provider}: status 101, but no upgrade was asked for", provider=provider)
-    lines = block[begin:-4].split(b"\r\n") if len(block) > begin + 2 else []
-    if len(lines) > MAX_HEADERS:
+    line_ends = block.count(b"\n")
+    if line_ends > MAX_HEADERS + 2:  # before each becomes an object of its own
         raise UpstreamProtocol(f"{provider}: more than {MAX_HEADERS} response headers", provider=provider)
-    line_ends = len(lines) + 2
+    lines = block[begin:-4].split(b"\r\n") if len(block) > begin + 2 else []
     head = ResponseHead(status, [])
     if is_old:
         head.keeps_alive = False
     try:
-        if block.count(b"\n") != line_ends or len(block.translate(None, _CONTROLS)) != len(block) - 2 * line_ends:
+        if line_ends != len(lines) + 2 or len(block.translate(None, _CONTROLS)) != len(block) - 2 * line_ends:
             raise ValueError("a control character")
         fields.sort(lines, head)
         if is_old and head.is_chunked:

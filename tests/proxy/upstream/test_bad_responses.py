@@ -5,11 +5,14 @@ import itertools
 import random
 import statistics
 import time
+import tracemalloc
 
 import pytest
 
 from proxy.config.models import TimeoutSettings
 from proxy.errors import UpstreamError, UpstreamProtocol
+from proxy.upstream.response import parse_head
+from proxy.upstream.response_fields import ResponseFields
 from tests.proxy.upstream.bad_responses import BAD, CHUNKED, LINE
 from tests.proxy.upstream.scripted import OK, Peer, Recorder, Scripted, answer, ask, make_pool, serve_forever, start
 
@@ -62,6 +65,18 @@ async def test_refusal_holds_nothing_of_what_was_read(wire: bytes) -> None:
         assert error is not None
         linked = [one for one in (error, error.__cause__, error.__context__) if one is not None]
         assert [one.__traceback__ for one in linked] == [None] * len(linked)
+
+
+def test_too_many_headers_are_refused_before_each_is_an_object_of_its_own() -> None:
+    block = LINE + b"A: b\r\n" * 10_000 + b"\r\n"
+    tracemalloc.start()
+
+    with pytest.raises(UpstreamProtocol, match="more than 256 response headers"):
+        parse_head(block, ResponseFields(), "test")
+
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < len(block)
 
 
 async def test_head_limit_counts_bytes_across_reads_and_includes_the_status_line() -> None:
