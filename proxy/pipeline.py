@@ -31,7 +31,7 @@ from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.reload.vitals import Totals
-from proxy.routing.budget import RetryBudget
+from proxy.routing.budget import HEDGE_BURST, RetryBudget
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 
@@ -39,9 +39,6 @@ CLIENT_LEFT: Final = 499
 """Status noted for an exchange whose client left first; never sent."""
 
 MAX_KNOWN_SERIES: Final = 1000
-
-HEDGES_AT_ONCE: Final = 5.0
-"""Most second attempts that are saved up."""
 
 LocalAnswer = Callable[[Generation, Exchange], Reply | None]
 """Answers from the configuration what needs no provider."""
@@ -84,7 +81,7 @@ class Pipeline:
         self._kit = Kit(
             self.slots,
             RetryBudget(budget.ratio, budget.capacity),
-            RetryBudget(hedging.budget_percent / 100, HEDGES_AT_ONCE),
+            RetryBudget(hedging.budget_percent / 100, HEDGE_BURST),
             News(events, metrics, clock),
             Prober(tasks, events, lambda: self.generation.endpoints, clock),
             tasks,
@@ -133,7 +130,7 @@ class Pipeline:
         self.slots.resize(settings.max_concurrency, settings.max_queue, settings.queue_timeout)
         budget, hedging = settings.failover.retry_budget, settings.hedging
         self._kit.retries.resettle(budget.ratio, budget.capacity)
-        self._kit.hedges.resettle(hedging.budget_percent / 100, HEDGES_AT_ONCE)
+        self._kit.hedges.resettle(hedging.budget_percent / 100, HEDGE_BURST)
         generation.take_over(earlier, self._clock())
         self._kit.news.settled(circuit for health in generation.health.values() for circuit in health.circuits())
 
@@ -253,6 +250,9 @@ class Pipeline:
             candidates = generation.host.dispatch.select(exchange, candidates)
             if not generation.policies.of(exchange.request.model).is_failover_on:
                 candidates = candidates[:1]
+            elif exchange.request.upload is not None:  # a form is passed on as it is, with the name that stands in it
+                asked = candidates[0].model
+                candidates = [candidate for candidate in candidates if candidate.model == asked]
         exchange.candidates = candidates
         return candidates
 

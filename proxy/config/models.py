@@ -75,7 +75,9 @@ class ServerSettings(Section):
     body_idle_timeout: Duration = Field(30.0, gt=0, description="Longest silence while a client sends its body.")
     write_timeout: Duration = Field(60.0, gt=0, description="Longest time a client may take none of its response.")
     keep_alive_timeout: Duration = Field(75.0, gt=0, description="How long an idle client connection is kept.")
-    max_connections: int = Field(10_000, gt=0, description="Client connections at most; more are closed at once.")
+    max_connections: int = Field(
+        10_000, gt=0, description="Client connections at most; beyond it the one that was idle longest gives way."
+    )
     drain_timeout: Duration = Field(30.0, description="After SIGTERM: time that running requests have to end.")
     shed_memory_percent: float = Field(
         95.0, gt=0, le=100, description="Of the memory limit: above it new requests get 503, running ones go on."

@@ -141,7 +141,7 @@ class Attempts:
             endpoint,
             remote,
             self._generation.host.dispatch,
-            credential=None if key is None else key.text,
+            credential=_credential(remote, key),
             client_key=client_key,
             clock=clock,
             wall_clock=self._wall_clock,
@@ -190,6 +190,8 @@ class Attempts:
                 lane.observe(first_byte_s, duration_s, now_s, is_streaming=self._exchange.request.is_streaming)
             failure = None
             self._praise_key(one, call, now_s)
+        if verdict is not None and verdict.scope == "request":
+            failure = None  # what is wrong with the request speaks against nobody who was asked
         endpoint.stats.record(attempt, duration_s, now_s, failure)
         if health.adaptive is not None and (verdict is None or verdict.kind in SIGNS_OF_OVERLOAD):
             self._adapt(one, endpoint, is_refused=verdict is not None, now_s=now_s)
@@ -236,3 +238,10 @@ class Attempts:
         limit = adaptive.observe(latency_s or 0.0, in_flight, is_refused=is_refused, now_s=now_s)
         if limit != endpoint.slots.limit:
             endpoint.slots.adapt(limit)  # of an older revision, perhaps: the settings of the line are the newer one's
+
+
+def _credential(remote: RemoteProvider, key: Key | None) -> str | None:
+    """Choose the credential to send: one that this request's revision of the provider holds, whatever is held now."""
+    if key is not None and key.text in remote.credentials:
+        return key.text
+    return remote.credentials[0] if remote.credentials else None

@@ -157,7 +157,6 @@ class Journey:
                 found = generation.candidates.find(name, format_name, translates_to(format_name))
             except (UnknownModel, TranslationUnsupported):
                 continue
-            exchange.rivals = (*exchange.rivals, *found)
             yield generation.host.dispatch.select(exchange, found)
 
     # -- limits ------------------------------------------------------------------------------------------------------

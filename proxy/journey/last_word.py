@@ -10,12 +10,12 @@ from proxy.routing.failures import Verdict
 from proxy.routing.plan import Plan, Target
 
 TELLING: Final[tuple[FailureKind, ...]] = (
-    *("context-length", "content-refused", "not-found", "rate-limit", "server-error", "overloaded"),
-    *("timeout", "auth", "reset", "tls", "connect", "busy"),
+    *("context-length", "content-refused", "rate-limit", "server-error", "overloaded"),
+    *("timeout", "auth", "reset", "tls", "connect", "not-found", "busy"),
 )
 """Kinds of failures, the one that says most to a client first."""
 
-OF_THE_REQUEST: Final = TELLING[:3]
+OF_THE_REQUEST: Final[frozenset[FailureKind]] = frozenset({"context-length", "content-refused", "not-found"})
 """What a vendor says about the request itself goes to the client as it is."""
 
 MOST_NAMED: Final = 20

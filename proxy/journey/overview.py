@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from typing import Final
+from urllib.parse import quote
 
 from proxy.errors import Refused, UnknownPath
 from proxy.exchange import Exchange, JsonObject
@@ -72,7 +73,11 @@ class Overview:
         now_s, generation = self._kit.clock(), self._generation()
         found = [_problem(generation, name, now_s) for name in generation.endpoints]
         for model in self._kit.news.panicking()[:MOST_PANICS]:
-            what, where = (f"model {model[:100]!r}", f"explain?model={model[:100]}") if model else ("this", "status")
+            what, where = (
+                (f"model {model[:100]!r}", f"explain?model={quote(model[:100], safe='')}")
+                if model
+                else ("this", "status")
+            )
             found.append(f"everybody who has {what} was left out, and asked all the same; see /providers/{where}")
         return [problem for problem in found if problem]
 
@@ -118,7 +123,9 @@ class Overview:
         health = self._health(name)
         if health.drained_s is None:
             health.drained_s = self._kit.clock()
-            self._kit.news.drained(name, health.in_flight, by)
+            slots = self._generation().endpoints[name].slots
+            self._kit.news.drained(name, slots.in_use, by)
+            slots.turn_away("drained by an operator meanwhile")
         return self._standing(name)
 
     def enable(self, name: str, by: str) -> JsonObject:
@@ -160,7 +167,7 @@ class Overview:
         return {
             "provider": name,
             **shown(condition, self._when, until="nextProbe"),
-            "inFlight": generation.health[name].in_flight,
+            "inFlight": generation.endpoints[name].slots.in_use,
             "queued": generation.endpoints[name].slots.waiting,
         }
 
@@ -185,7 +192,8 @@ def _problem(generation: Generation, name: str, now_s: float) -> str:
     health, recent = generation.health[name], generation.endpoints[name].stats.recent(now_s)
     condition = condition_of_provider(health, recent.calls, recent.failures, now_s)
     if condition.state == "drained":
-        return f"provider {name} is drained ({health.in_flight} in flight); POST /providers/{name}/enable undoes it"
+        in_use = generation.endpoints[name].slots.in_use
+        return f"provider {name} is drained ({in_use} in flight); POST /providers/{name}/enable undoes it"
     if condition.state in OUT:
         return f"provider {name} is left out: {condition.why}; see /providers/status"
     parts = []

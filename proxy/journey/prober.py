@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.errors import UpstreamError
+from proxy.errors import ProxyError, UpstreamError
 from proxy.events import Events
 from proxy.exchange import ResponseHead
 from proxy.providers.base import RemoteProvider
@@ -59,16 +59,16 @@ class Prober:
         self._events = events
         self._endpoints = endpoints
         self._clock = clock
-        self._running: dict[str, asyncio.Task[Any]] = {}  # Any: as in Tasks
+        self._running: dict[ProviderHealth, asyncio.Task[Any]] = {}  # Any: as in Tasks
 
     def begin(self, health: ProviderHealth) -> None:
         """Probe a provider until it is back, if its settings say so; requests are no probes meanwhile."""
         name = health.name
         endpoint = self._endpoints().get(name)
-        if endpoint is None or not endpoint.provider.settings.active_probe.enabled or name in self._running:
+        if endpoint is None or not endpoint.provider.settings.active_probe.enabled or health in self._running:
             return
         health.awaits_probe = True
-        self._running[name] = self._tasks.spawn(self._watch(health), name=f"probe of {name}")
+        self._running[health] = self._tasks.spawn(self._watch(health), name=f"probe of {name}")
 
     async def _watch(self, health: ProviderHealth) -> None:
         name = health.name
@@ -84,7 +84,7 @@ class Prober:
         finally:
             health.awaits_probe = False
             health.hasten(self._clock())
-            del self._running[name]
+            del self._running[health]
 
 
 async def _status(endpoint: Endpoint) -> int | None:
@@ -95,7 +95,7 @@ async def _status(endpoint: Endpoint) -> int | None:
     try:
         async with asyncio.timeout(probe.timeout):
             return await _ask(remote, pool, probe.path)
-    except (TimeoutError, UpstreamError):
+    except (TimeoutError, ProxyError):
         return None
 
 

@@ -18,7 +18,7 @@ class RetryBudget:
         ratio: what each client request pays in; in the long run the share of extra attempts.
         capacity: most that is saved up.
     Source:
-        gRFC A6, retry throttling; the figures of both settings were simulated for DESIGN.md, section 3.
+        gRFC A6, retry throttling; `scripts/chaos` shows what the two figures are good for.
     """
 
     __slots__ = ("capacity", "level", "ratio")

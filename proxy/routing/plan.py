@@ -80,6 +80,10 @@ class Plan:
     """Why nobody else was asked, in words."""
     _too_long_for: frozenset[str | None] = frozenset()
     """Models that said so."""
+    _executed_at: frozenset[str] = frozenset()
+    """Providers that may have executed the request: none of their models is asked any more, unless that is harmless."""
+    _failed: frozenset[str] = frozenset()
+    """Providers that failed."""
     _bound_to: Target | None = None
     """It may have executed the request, and nobody else may then."""
 
@@ -208,12 +212,15 @@ class Plan:
         policy = self._policy
         target.is_asked = True  # also where it was too busy to be: its turn is over
         target.failures += 1
+        self._failed |= {target.candidate.provider}
         repeats = verdict.may_repeat or (is_idempotent and verdict.kind in ("timeout", "reset", "server-error"))
         target.is_repeatable = repeats
         if repeats:
             wait_s = backoff_s(target.repeats, policy.backoff_s, policy.max_wait_s, self._random)
             told_s = verdict.retry_after_s or 0.0  # the drawn wait on top, lest all who were told it come at once
             target.ready_s = now_s + max(told_s, min(told_s + wait_s, policy.max_wait_s))
+        if verdict.may_have_executed and not repeats:
+            self._executed_at |= {target.candidate.provider}
         if verdict.may_have_executed and not policy.after_execution:
             self._bound_to = target
         if verdict.is_for_every_provider:
@@ -224,7 +231,8 @@ class Plan:
     def _end(self, verdict: Verdict, now_s: float) -> str | None:
         """Say why nobody is asked any more, None if somebody may be."""
         policy = self._policy
-        if verdict.kind is None or verdict.kind not in policy.kinds:
+        is_named = verdict.kind in policy.kinds or (verdict.kind == "not-found" and len(self._failed) > 1)
+        if verdict.kind is None or not is_named:
             return "this failure is not taken elsewhere"
         if self._is_upload and verdict.kind not in NOTHING_SENT:
             return "its body was streamed and cannot be sent again"
@@ -284,7 +292,7 @@ class Plan:
         for target in targets:
             if target.is_asked or target.candidate.model in self._too_long_for:
                 continue
-            if target.candidate.provider in besides:
+            if target.candidate.provider in besides or target.candidate.provider in self._executed_at:
                 continue
             target.absence = absence = target.health.absence(target.lane, now_s)
             if absence is not None:
@@ -323,6 +331,7 @@ class Plan:
             for target in self.targets
             if not target.is_asked
             and target.candidate.model not in self._too_long_for
+            and target.candidate.provider not in self._executed_at
             and target.absence is not None
             and not target.absence.is_hard
         ]
@@ -333,7 +342,9 @@ class Plan:
 
     def _repeat(self, targets: Sequence[Target], now_s: float) -> Step | None:
         """Find who may be asked again soonest, within the longest wait and the deadline."""
-        ready = [target for target in targets if target.is_repeatable]
+        ready = [
+            target for target in targets if target.is_repeatable and target.candidate.provider not in self._executed_at
+        ]
         ready.sort(key=lambda one: one.ready_s)
         for target in ready:
             at_s = max(target.ready_s, now_s)

@@ -103,6 +103,13 @@ class Slots:
         else:
             self._released_s = 0.0
 
+    def turn_away(self, reason: str) -> None:
+        """Refuse all who wait: nobody is going to be served."""
+        while (place := self._line.first()) is not None:
+            self._line.leave(place)
+            if not place.waiter.done():
+                place.waiter.set_exception(Overloaded(f"{self.name}: {reason}"))
+
     def resize(self, limit: int | None, queue_size: int, queue_timeout_s: float) -> None:
         """Change the limits; who waits already keeps its place and its time."""
         self._queue_size = queue_size

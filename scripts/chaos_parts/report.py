@@ -19,6 +19,8 @@ def misses(run: Run) -> list[str]:
     """List what the run did not hold; empty if all is well."""
     fates = Counter(outcome.fate for outcome in run.outcomes)
     found = [f"{fates[fate]} {fate}" for fate in ("unanswered", "answered twice", "broken in silence") if fates[fate]]
+    if fates["broken and told"] > run.cut:
+        found.append(f"{fates['broken and told']} answers broke off, and only {run.cut} were cut")
     if success(run) < LEAST_SUCCESS:
         found.append(f"success {success(run):.3%} is below {LEAST_SUCCESS:.1%}")
     if (ratio := run.attempts / len(run.outcomes)) > MOST_ATTEMPTS:

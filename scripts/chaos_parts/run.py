@@ -20,9 +20,9 @@ class Run:
     """What a run came to.
 
     Args:
-        attempts: requests that were sent to providers, as their side of the network saw them.
+        attempts: as the proxy counts them in its metrics.
+        cut: responses that a fault proxy broke off after they had begun.
         sick_s: seconds of sickness by its name, all providers together.
-        most_in_a_row: most providers that were sick at once.
     """
 
     seed: int
@@ -30,6 +30,7 @@ class Run:
     rate: float
     outcomes: Sequence[Outcome]
     attempts: int
+    cut: int = 0
     sick_s: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     in_flight_after: int = 0
@@ -70,10 +71,14 @@ async def chaos(seed: int, seconds: float, rate: float) -> Run:
             outcomes = await load(process.url, rate, seconds)
         finally:
             task.cancel()
+            ended = (await asyncio.gather(task, return_exceptions=True))[0]
+        if isinstance(ended, Exception):
+            raise ended
         health = await _get(process, "/health")
         metrics = await _metrics(process)
         output = process.output
         run = Run(seed, seconds, rate, outcomes, int(metrics), sick_s)
+        run.cut = sum(one.faults["reset"] + one.faults["truncate"] for one in faulty)
         run.in_flight_after = health["requestsInFlight"]
         run.events = Counter(kind for kind in KINDS for _ in range(output.count(f'"{kind}"')))
         run.traceback = output[output.find("Traceback") :][:2000] if "Traceback" in output else ""

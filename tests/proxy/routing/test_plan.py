@@ -122,11 +122,11 @@ def test_fallback_models_come_after_all_who_have_the_model_and_are_looked_up_onl
 
     plan = Rig().plan("ab", fallbacks=Listing([[Candidate("a", "small"), Candidate("b", "m")], [Candidate("c", "x")]]))
     step = ask(plan, plan.first(1.0))
-    step = ask(plan, fail(plan, step, TIMEOUT))
+    step = ask(plan, fail(plan, step, CONNECT))
     assert not looked_up
 
-    step = ask(plan, fail(plan, step, TIMEOUT))
-    last = fail(plan, step, TIMEOUT)
+    step = ask(plan, fail(plan, step, CONNECT))
+    last = fail(plan, step, CONNECT)
 
     assert (step.target.name, last and last.target.name) == ("a/small", "c/x")
 
@@ -491,3 +491,21 @@ def test_step_that_had_to_wait_takes_another_key_where_its_own_has_come_to_rest(
 @pytest.mark.parametrize("kind", ["connect", "tls", "timeout", "reset", "server-error", "auth"])
 def test_every_kind_that_is_named_is_taken_elsewhere(kind: FailureKind) -> None:
     assert follow(Rig().plan("ab"), [Verdict(kind, "model")]) == ["a/m", "b/m"]
+
+
+def test_other_models_of_a_provider_that_may_have_executed_the_request_are_not_asked() -> None:
+    rig = Rig()
+
+    def plan() -> Plan:
+        models = [Candidate("a", "m"), Candidate("a", "small"), Candidate("b", "m")]
+        return Plan(models, rig.health, POLICY, rig.budget, Random(1), 0.0)
+
+    assert follow(plan(), [TIMEOUT, TIMEOUT]) == ["a/m", "b/m"]
+    assert follow(plan(), [OVERLOADED, TIMEOUT]) == ["a/m", "a/small", "b/m"]
+
+
+def test_model_that_one_provider_lacks_is_looked_for_elsewhere_only_after_another_failure() -> None:
+    missing = Verdict("not-found")
+
+    assert follow(Rig().plan(), [missing]) == ["a/m"]
+    assert follow(Rig().plan(), [TIMEOUT, missing]) == ["a/m", "b/m", "c/m"]
