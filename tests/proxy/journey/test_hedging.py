@@ -11,7 +11,7 @@ from proxy.exchange import Exchange
 from proxy.journey.call import Call
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient, encode_request
 from tests.e2e.rig import until
-from tests.proxy.journey.accounts import given_back, kinds, metric, pair
+from tests.proxy.journey.accounts import given_back, held, kinds, metric, pair
 
 USUAL_MS = "40ms"
 HEDGING = {"enabled": True, "percentile": 90, "minDelay": USUAL_MS, "budgetPercent": 100, "minRequests": 1}
@@ -419,3 +419,45 @@ async def test_nothing_runs_beside_a_request_while_hedging_is_off(
     await asking
 
     assert during == before
+
+
+async def test_loser_is_dropped_while_the_winner_still_streams(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await start(proxy, upstream, spare)
+    gate = asyncio.Event()
+    upstream.reply("late", faults=NEVER)
+    spare.stream(["one", "two"], gate=gate)
+
+    asking = asyncio.create_task(proxy.chat("Hello", stream=True))
+    await spare.wait_for_request()
+    await upstream.wait_for_disconnect(0.25)
+    assert set(held(proxy)) == {"process slots", "requests", "b slots", "b in flight", "b busy connections", "hedges"}
+    gate.set()
+
+    assert (await asking).text == "onetwo"
+    await given_back(proxy)
+
+
+async def test_attempt_that_is_dropped_before_its_first_step_gives_its_slot_back(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await start(proxy, upstream, spare)
+    upstream.reply("late", faults=Faults(delay_s=0.15))
+    tasks = proxy.app.tasks
+    spawn, spawned = tasks.spawn, 0
+
+    def spawn_and_drop_the_second(coro: Any, *, name: str) -> asyncio.Task[Any]:
+        nonlocal spawned
+        task = spawn(coro, name=name)
+        spawned += name == "hedged attempt"
+        if spawned == 2:  # as the first does that begins to answer at this instant: uvloop reads before it runs tasks
+            task.cancel()
+        return task
+
+    tasks.spawn = spawn_and_drop_the_second  # type: ignore[method-assign]  # nothing else hits that instant
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.text, spawned, spare.requests_seen) == ("late", 2, 0)
+    await given_back(proxy)
