@@ -114,7 +114,10 @@ class Attempts:
         finally:
             endpoint.slots.release()
             health.in_flight -= 1
-            self._account(one, endpoint, call, failure, is_cancelled=is_cancelled)
+            if is_cancelled:
+                self._account_cancelled(one, endpoint, has_lost=isinstance(sink, Contender) and sink.has_lost)
+            else:
+                self._account(one, endpoint, call, failure)
 
     def _call(self, plan: Plan, one: _Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink) -> Call:
         exchange, key, clock = self._exchange, one.step.key, self._kit.clock
@@ -164,20 +167,24 @@ class Attempts:
 
     # -- accounts ----------------------------------------------------------------------------------------------------
 
-    def _account(
-        self, one: _Open, endpoint: Endpoint, call: Call | None, failure: ProxyError | None, *, is_cancelled: bool
-    ) -> None:
+    def _account_cancelled(self, one: _Open, endpoint: Endpoint, *, has_lost: bool) -> None:
+        attempt, lane, now_s = one.attempt, one.step.target.lane, self._kit.clock()
+        waited_s = attempt.duration_s = now_s - attempt.started_s
+        if attempt.is_hedge:
+            self._kit.news.hedged(attempt.provider, "won" if self._exchange.attempt is attempt else "lost")
+        endpoint.stats.record_cancelled(attempt)
+        if not one.is_judged:
+            one.health.cancel(lane, attempt.started_s, one.probes, now_s)
+        if has_lost and attempt.first_byte_s is None:
+            lane.gave_up(waited_s, now_s, is_streaming=self._exchange.request.is_streaming)
+
+    def _account(self, one: _Open, endpoint: Endpoint, call: Call | None, failure: ProxyError | None) -> None:
         attempt, health, lane = one.attempt, one.health, one.step.target.lane
         now_s = self._kit.clock()
         duration_s = attempt.duration_s = now_s - attempt.started_s
         if attempt.is_hedge:
             won = self._exchange.attempt is attempt
             self._kit.news.hedged(attempt.provider, "won" if won else "failed" if failure is not None else "lost")
-        if is_cancelled:
-            endpoint.stats.record_cancelled(attempt)
-            if not one.is_judged:
-                health.cancel(lane, attempt.started_s, one.probes, now_s)
-            return
         verdict = None if failure is None else judge(failure)
         if failure is not None and verdict is not None and verdict.kind is not None:
             self._blame(one, call, verdict, failure, now_s)

@@ -65,6 +65,11 @@ class Contender:
         """Its attempt has taken its first step."""
 
     @property
+    def has_lost(self) -> bool:
+        """Another one has the client."""
+        return self._race.winner not in (None, self)
+
+    @property
     def is_started(self) -> bool:
         """Whether this one's response has begun."""
         return self._race.winner is self and self._race.sink.is_started

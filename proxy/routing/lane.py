@@ -161,6 +161,18 @@ class Lane:
         else:
             self.wholes.observe(duration_s, now_s)
 
+    def gave_up(self, waited_s: float, now_s: float, *, is_streaming: bool) -> None:
+        """Take note of a call that was dropped without an answer because another provider was faster.
+
+        It would have taken longer than this: who loses all races must not look quick. A short wait says nothing.
+        """
+        usual_s = self.first_bytes.quantile(0.5, now_s, is_streaming=is_streaming)
+        if usual_s is not None and waited_s > usual_s:
+            self.first_bytes.observe(waited_s, now_s, is_streaming=is_streaming)
+        average = self.streams if is_streaming else self.wholes
+        if waited_s > (average.value_s(now_s) or 0.0):
+            average.observe(waited_s, now_s)
+
     def resettle(self, settings: BreakerSettings, credentials: Sequence[str], now_s: float) -> None:
         """Take over new settings; what was seen stays."""
         self.breaker.resettle(settings, now_s)

@@ -41,6 +41,7 @@ async def start(proxy: ProxyHarness, *providers: FakeProvider, seen: int = 1, **
     await proxy.start(**{"providers": entries, "hedging": HEDGING, **sections})
     for _ in range(seen):
         await proxy.chat("quick")
+        await proxy.chat("quick", stream=True)
     for one in providers:
         one.requests.clear()
     return Seen(proxy)
@@ -102,6 +103,38 @@ async def test_nothing_is_asked_twice_before_enough_calls_were_seen(
     reply = await proxy.chat("Hello")
 
     assert (reply.text, spare.requests_seen) == ("late", 0)
+
+
+async def test_streams_are_late_by_the_times_of_streams_and_whole_replies_by_theirs(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await start(proxy, upstream, spare, seen=0)
+    for _ in range(20):
+        await proxy.chat("quick", stream=True)
+    upstream.reply("whole", faults=Faults(delay_s=0.2))
+
+    replies = [await proxy.chat("Hello") for _ in range(2)]
+
+    assert [reply.header("x-attempts") for reply in replies] == ["1", "1"]
+    assert spare.requests_seen == 0
+
+
+async def test_who_loses_by_being_late_is_known_to_be_so(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, is_streaming: bool
+) -> None:
+    await start(proxy, upstream, spare)
+    upstream.reply("late", faults=NEVER)
+    spare.reply("soon", faults=Faults(delay_s=0.1))
+    lane = proxy.app.pipeline.generation.health["a"].lane("fake-model")
+
+    for _ in range(3):
+        await ask(proxy, is_streaming=is_streaming)
+
+    await given_back(proxy)
+    usual_s = lane.first_bytes.quantile(0.5, time.monotonic(), is_streaming=is_streaming)
+    average_s = (lane.streams if is_streaming else lane.wholes).value_s(time.monotonic())
+    assert (usual_s or 0.0) > 0.1
+    assert (average_s or 0.0) > 0.1
 
 
 async def test_stream_whose_head_has_come_is_not_late(

@@ -89,3 +89,20 @@ def test_first_bytes_of_streams_and_of_whole_replies_have_percentiles_of_their_o
     assert p90(None) > 2.0
     assert lane.first_bytes.quantile(0.5, 1.0, least=21, is_streaming=True) is None
     assert lane.first_bytes.quantile(0.5, 1.0, least=40) is not None
+
+
+def test_call_that_was_given_up_makes_slower_and_never_quicker() -> None:
+    lane = Lane("m", BreakerSettings())
+    for _ in range(20):
+        lane.observe(2.0, 2.0, 1.0, is_streaming=True)
+
+    usual_s = lane.first_bytes.quantile(0.5, 1.0, is_streaming=True)
+    for _ in range(40):
+        lane.gave_up(0.5, 1.0, is_streaming=True)
+    assert lane.first_bytes.quantile(0.5, 1.0, is_streaming=True) == usual_s
+    after_short = lane.streams.value_s(1.0)
+    lane.gave_up(3.0, 1.0, is_streaming=True)
+
+    assert (after_short, lane.streams.value_s(1.0)) == (2.0, 3.0)
+    assert lane.wholes.value_s(1.0) is None
+    assert (lane.first_bytes.quantile(0.99, 1.0, is_streaming=True) or 0.0) > 2.4
