@@ -45,7 +45,13 @@ class TranslatedSink:
         self.is_started = False
 
     def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
-        """Begin; the client's side begins with the first translated bytes."""
+        """Begin; the client's side begins with the first translated bytes.
+
+        Raises:
+            UpstreamProtocol: such a status has no reply in it.
+        """
+        if status >= 300 or not has_body:
+            raise UpstreamProtocol(f"the provider's reply has status {status} and cannot be translated")
         self.is_started = True
         self._status = status
         if self._translation.is_streaming:

@@ -98,6 +98,19 @@ def test_whole_reply_that_is_an_error_leaves_the_client_untouched() -> None:
     assert not client.is_started
 
 
+@pytest.mark.parametrize("is_streaming", [True, False])
+@pytest.mark.parametrize("status", [204, 302, 304])
+def test_status_that_means_nothing_in_the_other_format_leaves_the_client_untouched(
+    status: int, is_streaming: bool
+) -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(is_streaming), lambda: TOLD)
+
+    with pytest.raises(UpstreamProtocol):
+        sink.start(status, HEADERS, None, status == 302)
+    assert not client.is_started
+
+
 def test_error_within_a_stream_is_raised_to_the_relay() -> None:
     client = RecordingSink()
     sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
