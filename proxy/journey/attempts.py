@@ -70,26 +70,9 @@ class Attempts:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
             ConnectionError: the client left.
         """
-        target, key, exchange = step.target, step.key, self._exchange
-        candidate = target.candidate
+        exchange, candidate, health = self._exchange, step.target.candidate, step.target.health
         endpoint = self._generation.endpoints[candidate.provider]
-        now_s = self._kit.clock()
-        attempt = Attempt(candidate.provider, candidate.model, now_s, is_hedge=is_hedge)
-        health = target.health
-        one = _Open(attempt, step, health, health.begin(target.lane, now_s))
-        health.in_flight += 1
-        plan.begin(target, key)
-        if one.probes:
-            attempt.is_probe = True
-            self._kit.news.changed(health.probed(target.lane, one.probes))
-        if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
-            attempt.key = key.mask
-        exchange.attempts.append(attempt)
-        if isinstance(sink, Contender):
-            sink.attempt = attempt
-        if not is_hedge:
-            exchange.provider, exchange.attempt = candidate.provider, attempt
-            exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
+        one = self._begin(plan, step, sink, is_hedge=is_hedge)
         failure: ProxyError | None = None
         is_cancelled = True
         call: Call | None = None
@@ -118,6 +101,28 @@ class Attempts:
                 self._account_cancelled(one, endpoint, has_lost=isinstance(sink, Contender) and sink.has_lost)
             else:
                 self._account(one, endpoint, call, failure)
+
+    def _begin(self, plan: Plan, step: Step, sink: Sink, *, is_hedge: bool) -> _Open:
+        """Note everywhere that an attempt begins."""
+        target, key, exchange = step.target, step.key, self._exchange
+        health, candidate = target.health, target.candidate
+        now_s = self._kit.clock()
+        attempt = Attempt(candidate.provider, candidate.model, now_s, is_hedge=is_hedge)
+        one = _Open(attempt, step, health, health.begin(target.lane, now_s))
+        health.in_flight += 1
+        plan.begin(target, key)
+        if one.probes:
+            attempt.is_probe = True
+            self._kit.news.changed(health.probed(target.lane, one.probes))
+        if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
+            attempt.key = key.mask
+        exchange.attempts.append(attempt)
+        if isinstance(sink, Contender):
+            sink.attempt = attempt
+        if not is_hedge:
+            exchange.provider, exchange.attempt = candidate.provider, attempt
+            exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
+        return one
 
     def _call(self, plan: Plan, one: _Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink) -> Call:
         exchange, key, clock = self._exchange, one.step.key, self._kit.clock
