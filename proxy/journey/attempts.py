@@ -253,7 +253,7 @@ class Attempts:
 
 
 def _credential(remote: RemoteProvider, key: Key | None) -> str | None:
-    """Choose the credential to send: one that this request's revision of the provider holds, whatever is held now."""
-    if key is not None and key.text in remote.credentials:
+    """Choose the credential to send: the key that is held now, or, where none is held any more, the request's own."""
+    if key is not None:
         return key.text
     return remote.credentials[0] if remote.credentials else None
