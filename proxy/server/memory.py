@@ -12,8 +12,9 @@ from proxy.server.heap import give_back
 from proxy.values import format_size
 
 LOOK_EVERY_S: Final = 0.25
-RELIEF_POINTS: Final = 5.0
-"""Requests are taken again when so many percent of the limit less are in use, so that it does not flicker."""
+RELIEF: Final = 0.95
+"""Requests are taken again below this share of what is too much, so that it does not flicker. Bodies may lead no
+further either: what is read ahead on each connection comes on top."""
 
 QUIET_S: Final = 2.0
 """So long after the last body that did not fit it is told to be over."""
@@ -106,7 +107,7 @@ class Memory:
             if usage.percent > most:
                 self.is_short = True
                 self._tell("new requests get 503")
-        elif self.is_short and usage.percent < most - RELIEF_POINTS:
+        elif self.is_short and usage.percent < most * RELIEF:
             self.is_short = False
         if self._is_told and not self.is_short and self._clock() >= self._tight_until_s:
             self._is_told = False
@@ -151,7 +152,7 @@ class Memory:
     def problem(self) -> str | None:
         """Tell operators what is refused and why; None while all is taken."""
         if self.is_short:
-            return f"{self._standing()}: new requests get 503 until it is {RELIEF_POINTS:g} points lower"
+            return f"{self._standing()}: new requests get 503 until it is below {self._percent() * RELIEF:.3g}%"
         if self._is_told:
             return f"{self._standing()}: request bodies for which it would not do get 503"
         return None
@@ -172,7 +173,7 @@ class Memory:
         if not usage.limit_bytes:
             return True
         body_bytes = self.held_bytes + self._unseen_bytes + size_bytes
-        return usage.used_bytes + usage.growth * body_bytes <= usage.limit_bytes * self._percent() / 100
+        return usage.used_bytes + usage.growth * body_bytes <= usage.limit_bytes * self._percent() / 100 * RELIEF
 
     def _too_tight(self, size_bytes: int) -> Overloaded:
         self.refused += 1

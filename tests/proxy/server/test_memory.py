@@ -49,12 +49,13 @@ class Machine:
 SHORT, RELIEVED = ("WARN", "memory_short"), ("INFO", "memory_relieved")
 
 
-def test_requests_are_refused_above_the_limit_and_taken_again_five_points_lower() -> None:
-    machine = Machine()
+@pytest.mark.parametrize("percent", [95.0, 50.0, 1.0])
+def test_requests_are_refused_above_the_limit_and_taken_again_a_twentieth_lower(percent: float) -> None:
+    machine = Machine(percent=percent)
 
-    refused = [machine.at(used_mb) for used_mb in (950, 951, 930, 901, 900, 899, 940)]
+    refused = [machine.at(round(10 * percent * share)) for share in (1, 1.1, 0.99, 0.96, 0.9, 0.99)]
 
-    assert refused == [False, True, True, True, True, False, False]
+    assert refused == [False, True, True, True, False, False]
 
 
 def test_each_change_is_told_once() -> None:
@@ -135,13 +136,13 @@ def test_bodies_that_begin_together_pass_only_as_long_as_all_have_room() -> None
 
 def test_body_that_has_come_is_counted_until_it_has_been_measured() -> None:
     machine = Machine(used_mb=100)
-    machine.memory.take(200 * MB)
+    machine.memory.take(150 * MB)
 
     machine.used_mb = 500
     with pytest.raises(Overloaded):
-        machine.memory.take(200 * MB)
+        machine.memory.take(150 * MB)
     machine.used_mb = 120
-    machine.memory.take(200 * MB)
+    machine.memory.take(150 * MB)
 
     assert machine.memory.refused == 1
 
