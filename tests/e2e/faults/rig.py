@@ -12,8 +12,9 @@ async with FakeProvider() as upstream, FaultProxy(upstream.url) as faulty:
 
 import asyncio
 import base64
+import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,11 @@ async def quietest(measure: Callable[[], Awaitable[float]], limit: float, tries:
             break
         best = min(best, await measure())
     return best
+
+
+def p99_s(heard: Sequence[Heard]) -> float:
+    """The 99th percentile of how long they took."""
+    return statistics.quantiles((one.took_s for one in heard), n=100, method="inclusive")[-1]
 
 
 def proxy_files(proxy: ProxyProcess) -> int:

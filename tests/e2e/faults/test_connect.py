@@ -12,13 +12,13 @@ import trustme
 
 from proxy.testing import FakeProvider, Fault, FaultProxy, ProxyProcess
 from tests.certificates import BAD_TLS, BadTls, bad_server_tls
-from tests.e2e.faults.rig import Watch, canary, configure, figure, invariants, quietest, start_proxy
+from tests.e2e.faults.rig import Watch, canary, configure, figure, invariants, p99_s, quietest, start_proxy
 from tests.e2e.rig import CALLS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = CALLS["openai"]
-CONNECT_S = 0.4
+CONNECT_S = 0.5
 APPLICATION_DATA = 23
 
 FAKE_DNS = """
@@ -67,19 +67,25 @@ async def test_black_hole_is_given_up_at_the_connect_timeout_and_another_provide
             "spare": upstream.provider(apiKey=canary("spare"), models=["both"], priority=1),
         }
         await configure(proxy, providers, breaker={"enabled": False})
+        took: list[float] = []
+
+        async def off_by(watch: Watch) -> float:
+            alone, both = await asyncio.gather(watch.ask(CHAT), watch.ask(CHAT, model="both"))
+            assert (alone.status, alone.code) == (504, "upstream_timeout")
+            assert (both.status, both.header("x-provider")) == (200, "spare")
+            took[:] = alone.took_s, both.took_s
+            return max(abs(one / CONNECT_S - 1) for one in took)
+
         async with invariants(proxy, upstream, faulty) as watch:
             faulty.set(Fault.blackhole())
-            alone, both = await asyncio.gather(watch.ask(CHAT), watch.ask(CHAT, model="both"))
+            off = await quietest(lambda: off_by(watch), 0.1)
 
-    assert (alone.status, alone.code, both.status) == (504, "upstream_timeout", 200)
-    assert both.header("x-provider") == "spare"
     figure(
         "A2",
-        f"black hole: 504 after {alone.took_s:.3f} s, 200 from another one after {both.took_s:.3f} s "
+        f"black hole: 504 after {took[0]:.3f} s, 200 from another one after {took[1]:.3f} s "
         f"(limit {CONNECT_S:g} s ±10 %)",
     )
-    for heard in (alone, both):
-        assert heard.took_s == pytest.approx(CONNECT_S, rel=0.1)
+    assert off <= 0.1
 
 
 async def test_bad_names_are_told_in_time_hold_up_nobody_else_and_may_become_good(tmp_path: Path) -> None:
@@ -123,19 +129,21 @@ async def test_bad_names_are_told_in_time_hold_up_nobody_else_and_may_become_goo
 
 
 async def _others_later_by(watch: Watch) -> float:
-    """How much the p99 of a provider with a good name grows while another one's name takes long; in seconds."""
-    took: dict[bool, list[float]] = {False: [], True: []}
-    for block in range(6):
+    """How much the p99 of a provider with a good name grows while another one's name takes long; in seconds.
+
+    Of blocks of 50 requests with and without such a neighbour in turn, the median counts: one hiccup of the machine
+    would be the p99 of all.
+    """
+    worst: dict[bool, list[float]] = {False: [], True: []}
+    for block in range(4):
         is_slow = block % 2 == 1
         waiting = [asyncio.ensure_future(watch.ask(CHAT, model="slow")) for _ in range(8 if is_slow else 0)]
         await asyncio.sleep(0.02)
-        for _ in range(50):
-            heard = await watch.ask(CHAT)
-            assert heard.status == 200
-            took[is_slow].append(heard.took_s)
+        heard = [await watch.ask(CHAT) for _ in range(50)]
         await asyncio.gather(*waiting)
-    calm, beside = (statistics.quantiles(took[is_slow], n=100)[-1] for is_slow in (False, True))
-    return beside - calm
+        assert {one.status for one in heard} == {200}
+        worst[is_slow].append(p99_s(heard))
+    return statistics.median(worst[True]) - statistics.median(worst[False])
 
 
 async def test_bad_tls_is_refused_before_a_byte_of_the_request(tmp_path: Path) -> None:
