@@ -12,6 +12,7 @@ async with FakeProvider() as upstream, FaultProxy(upstream.url) as faulty:
 
 import asyncio
 import base64
+import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -31,7 +32,10 @@ MARK, TAIL = "c4n4ry9f31", "7e2d51aa"
 
 NEXT_S = 1.0
 BASELINE_S = 5.0
-STALL_S = 0.1
+SLACK = 1.0 if os.environ.get("SWITCHYARD_EXACT") else 3.0
+"""Times of the scorecard are held exactly by `scripts/prove`, on a quiet machine. The quick run, wherever it runs and
+whatever else does, allows three times as much: it is there to find what waits that should not wait at all."""
+STALL_S = 0.1 * SLACK
 
 OF_STATE = frozenset({"circuit_open", "circuit_closed", "routing_panic"})
 """Events that tell of a change of state, not of one fault."""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.testing import FakeProvider, Faults, Pause, ProxyProcess, RawClient, SeenRequest, Step, encode_request
-from tests.e2e.faults.rig import Watch, canary, configure, figure, invariants, quietest
+from tests.e2e.faults.rig import SLACK, Watch, canary, configure, figure, invariants, quietest
 from tests.e2e.faults.test_late_and_cut import FORMATS, providers
 from tests.e2e.rig import CALLS, STREAMS, ask
 from tests.proxy.upstream.bad_responses import LINE
@@ -133,7 +133,7 @@ async def test_each_event_leaves_when_it_has_come(proxy: ProxyProcess) -> None:
         f"without the proxy {statistics.median(direct_s) * 1000:.2f} and {_p99(direct_s) * 1000:.2f} ms "
         "(limit 5 ms more)",
     )
-    assert median_s <= LATE_S  # one that waits for the next would be later by PACE_S
+    assert median_s <= LATE_S * min(SLACK, 1.6)  # one that waits for the next would be later by PACE_S
     assert excess <= LATE_S
 
 

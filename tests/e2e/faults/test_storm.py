@@ -14,7 +14,7 @@ import pytest
 
 from proxy.testing import FakeProvider, Fault, FaultProxy, Faults, ProxyProcess
 from tests.e2e.faults.load import load
-from tests.e2e.faults.rig import Heard, Watch, canary, configure, figure, invariants, p99_s, quietest
+from tests.e2e.faults.rig import SLACK, Heard, Watch, canary, configure, figure, invariants, p99_s, quietest
 from tests.e2e.rig import CALLS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -58,7 +58,7 @@ async def test_retry_after_is_waited_for_or_given_up_at_once(proxy: ProxyProcess
         f"one by date; one beyond longest wait or deadline passed on in {slowest_ms:.0f} ms and not asked meanwhile",
     )
     assert asked == len(refused)
-    assert slowest_ms <= 300
+    assert slowest_ms <= 300 * SLACK
     for wait, first, second in refused:
         assert (first.status, first.header("retry-after"), first.header("x-attempts")) == (429, wait, "1")
         assert (second.status, second.header("x-attempts")) == (429, None)
@@ -109,7 +109,7 @@ async def test_retry_after_sends_others_and_is_kept_for_each_key_and_provider(pr
     assert used[0] not in used[1:]
     assert [one.header("x-attempts") for one in elsewhere] == ["2", *["1"] * (len(elsewhere) - 1)]
     assert {one.status for one in (*by_keys, *elsewhere)} == {200}
-    assert 1.0 <= back_s <= 1.5
+    assert 1.0 <= back_s <= 1.0 + 0.5 * SLACK
 
 
 @pytest.mark.parametrize("has_spare", [False, True], ids=["alone", "with a healthy one"])
@@ -172,7 +172,7 @@ async def test_flapping_provider_opens_once_a_cooldown_and_slows_nobody_else(pro
     )
     assert opened_s
     assert least_s >= COOLDOWN_S - 0.005  # the log's times are in milliseconds
-    assert ratio <= 1.1
+    assert ratio - 1 <= 0.1 * SLACK * SLACK
 
 
 async def _slower_beside_flapping(watch: Watch, faulty: FaultProxy) -> float:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from proxy.testing import FakeProvider, Pause, ProxyProcess, RawClient, SeenRequest, Step
-from tests.e2e.faults.rig import Heard, Watch, canary, configure, figure, invariants, quietest, start_proxy
+from tests.e2e.faults.rig import SLACK, Heard, Watch, canary, configure, figure, invariants, quietest, start_proxy
 from tests.e2e.faults.test_late_and_cut import providers
 from tests.e2e.rig import CALLS
 from tests.proxy.upstream.bad_responses import BAD, CHUNKED, LINE
@@ -21,7 +21,7 @@ from tests.proxy.upstream.bad_responses import BAD, CHUNKED, LINE
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = CALLS["openai"]
-TOLD_S = 0.1
+TOLD_S = 0.1 * SLACK
 GROWTH_BYTES = 2 << 20
 HEAD_BYTES = 1 << 20
 SURPLUS_REQUESTS = int(os.environ.get("SWITCHYARD_SURPLUS_REQUESTS", "1000"))
