@@ -13,6 +13,7 @@ from proxy.errors import (
     UpstreamProtocol,
     UpstreamReset,
     UpstreamTimeout,
+    forget_frames,
 )
 from proxy.upstream.reader import ENDED, GOES_ON, HEAD_CAME, ResponseReader
 from proxy.upstream.response import Receiver
@@ -257,7 +258,7 @@ class Connection(asyncio.Protocol):
         except UpstreamProtocol as error:
             if self._reader.has_excess:
                 self._owner.distrust()
-            _let_go_of_frames(error)
+            forget_frames(error)
             self._fail(error)
             return
         except Exception:  # the receiver's own; the loop reports it
@@ -431,10 +432,3 @@ class Connection(asyncio.Protocol):
             self._unsent = unsent
             self._active_s = max(self._active_s, now_s)
         return self._active_s
-
-
-def _let_go_of_frames(error: UpstreamProtocol) -> None:
-    """Forget where it was raised: those frames hold what was read, and a failed exchange waits for the collector."""
-    for one in (error, error.__cause__, error.__context__):
-        if one is not None:
-            one.__traceback__ = None
