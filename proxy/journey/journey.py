@@ -102,7 +102,8 @@ class Journey:
             if step.target.health.drained_s is not None:
                 step.target.absence = step.target.absence_now(self._kit.clock())
                 raise _left_out(step)
-            step = await self._with_slot(step)
+            if not self._slots_of(step).try_take():
+                step = await self._find_slot(step)
             if self._generation.settings.hedging.enabled:
                 hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
                 if (late_s := hedged.late_after_s(step)) is not None:
@@ -161,16 +162,14 @@ class Journey:
 
     # -- limits ------------------------------------------------------------------------------------------------------
 
-    async def _with_slot(self, step: Step) -> Step:
-        """Take a slot of the provider, or of another one that has room, before waiting for the first.
+    async def _find_slot(self, step: Step) -> Step:
+        """Take a slot of another provider that has room, or wait for one of a provider that has none.
 
         Raises:
             ProviderBusy: its queue is full, or the wait in it was too long.
             Overloaded: the process's queue, where the request waited for the provider meanwhile.
         """
         endpoints, slots = self._generation.endpoints, self._slots_of(step)
-        if slots.try_take():
-            return step
         busy = [step.target]
         while (other := self._plan.beside(busy, self._kit.clock())) is not None:
             if endpoints[other.target.candidate.provider].slots.try_take():

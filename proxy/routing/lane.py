@@ -91,21 +91,17 @@ class Recent:
 class RecentOfBoth:
     """The same, with streams and whole replies told apart: the first byte of the latter comes with the last."""
 
-    __slots__ = ("_streams", "_wholes")
+    __slots__ = ("streams", "wholes")
 
     def __init__(self) -> None:
-        self._streams = Recent()
-        self._wholes = Recent()
-
-    def observe(self, value_s: float, now_s: float, *, is_streaming: bool = False) -> None:
-        """Count one call."""
-        (self._streams if is_streaming else self._wholes).observe(value_s, now_s)
+        self.streams = Recent()
+        self.wholes = Recent()
 
     def quantile(self, share: float, now_s: float, *, least: int = 1, is_streaming: bool | None = None) -> float | None:
         """Estimate a quantile as `Recent` does; of both kinds together if `is_streaming` is None."""
         if is_streaming is not None:
-            return (self._streams if is_streaming else self._wholes).quantile(share, now_s, least=least)
-        both = map(add, self._streams.counts(now_s), self._wholes.counts(now_s))
+            return (self.streams if is_streaming else self.wholes).quantile(share, now_s, least=least)
+        both = map(add, self.streams.counts(now_s), self.wholes.counts(now_s))
         return _quantile(list(both), share, least)
 
 
@@ -154,12 +150,14 @@ class Lane:
 
     def observe(self, first_byte_s: float, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that went well."""
-        self.first_bytes.observe(first_byte_s, now_s, is_streaming=is_streaming)
-        self.durations.observe(duration_s, now_s)
+        first_bytes = self.first_bytes
         if is_streaming:
+            first_bytes.streams.observe(first_byte_s, now_s)
             self.streams.observe(first_byte_s, now_s)
         else:
+            first_bytes.wholes.observe(first_byte_s, now_s)
             self.wholes.observe(duration_s, now_s)
+        self.durations.observe(duration_s, now_s)
 
     def gave_up(self, waited_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that was dropped without an answer because another provider was faster.
@@ -168,7 +166,7 @@ class Lane:
         """
         usual_s = self.first_bytes.quantile(0.5, now_s, is_streaming=is_streaming)
         if usual_s is not None and waited_s > usual_s:
-            self.first_bytes.observe(waited_s, now_s, is_streaming=is_streaming)
+            (self.first_bytes.streams if is_streaming else self.first_bytes.wholes).observe(waited_s, now_s)
         average = self.streams if is_streaming else self.wholes
         if waited_s > (average.value_s(now_s) or 0.0):
             average.observe(waited_s, now_s)

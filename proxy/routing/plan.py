@@ -11,7 +11,7 @@ from proxy.routing.failures import Verdict
 from proxy.routing.health import Absence, ProviderHealth
 from proxy.routing.keys import Key
 from proxy.routing.lane import Lane
-from proxy.routing.outliers import judge_lanes
+from proxy.routing.outliers import LOOK_EVERY_S, judge_lanes
 from proxy.routing.policy import Policy
 
 NOTHING_SENT: Final[frozenset[FailureKind]] = frozenset({"connect", "tls", "busy"})
@@ -116,7 +116,8 @@ class Plan:
         """Choose whom to ask first; None if nobody may be asked now."""
         targets = self.targets
         if len(targets) > 1:
-            judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
+            if now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
+                judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
         elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):
             return self._step(targets[0], now_s)  # as for nearly every request
         return self._step(self._fresh(now_s) or self._least_bad(), now_s)
@@ -294,16 +295,17 @@ class Plan:
                 continue
             if target.candidate.provider in besides or target.candidate.provider in self._executed_at:
                 continue
-            target.absence = absence = target.health.absence(target.lane, now_s)
+            health, lane = target.health, target.lane
+            if health.is_calm(lane, now_s):
+                target.absence = None
+                return target
+            target.absence = absence = health.absence(lane, now_s)
             if absence is not None:
                 continue
-            if self.attempts:
-                is_sure = target.health.is_calm(target.lane, now_s)
-            else:
-                share = target.health.share(target.lane, now_s)
-                is_sure = share >= 1.0 or self._random.random() < share
-            if is_sure:
-                return target
+            if not self.attempts:
+                share = health.share(lane, now_s)
+                if share >= 1.0 or self._random.random() < share:
+                    return target
             yielding = yielding or target
         return yielding
 

@@ -12,7 +12,7 @@ def lanes(*usual_s: float, calls: int = 40) -> list[Lane]:
     for value_s in usual_s:
         lane = Lane("m", SETTINGS)
         for _ in range(calls):
-            lane.first_bytes.observe(value_s, 1.0)
+            lane.first_bytes.wholes.observe(value_s, 1.0)
         found.append(lane)
     return found
 
@@ -43,8 +43,8 @@ def test_twice_as_slow_is_no_outlier_wherever_the_times_fall() -> None:
 def test_streams_are_not_compared_with_whole_replies() -> None:
     found = lanes(0.4, 8.0, calls=0)
     for _ in range(40):
-        found[0].first_bytes.observe(0.4, 1.0, is_streaming=True)
-        found[1].first_bytes.observe(8.0, 1.0, is_streaming=False)
+        found[0].first_bytes.streams.observe(0.4, 1.0)
+        found[1].first_bytes.wholes.observe(8.0, 1.0)
 
     assert out(found) == [False, False]
 
@@ -53,7 +53,7 @@ def test_one_that_is_slow_with_streams_is_left_out_though_it_is_quick_with_whole
     found = lanes(0.3, 0.3)
     for lane, value_s in zip(found, (6.0, 0.3), strict=True):
         for _ in range(40):
-            lane.first_bytes.observe(value_s, 1.0, is_streaming=True)
+            lane.first_bytes.streams.observe(value_s, 1.0)
 
     assert out(found) == [True, False]
 
@@ -77,7 +77,7 @@ def test_nothing_is_compared_more_than_once_a_second() -> None:
     found = lanes(0.3, 0.3)
     out(found)
     for _ in range(200):
-        found[0].first_bytes.observe(8.0, 10.1)
+        found[0].first_bytes.wholes.observe(8.0, 10.1)
 
     assert out(found, 10.0 + LOOK_EVERY_S / 2) == [False, False]
     assert out(found, 10.0 + LOOK_EVERY_S) == [True, False]
