@@ -36,6 +36,8 @@ class _Open:
     step: Step
     health: ProviderHealth
     probes: int
+    is_clients_own: bool = False
+    """The client's own credentials go with it: how they are limited is no matter of others."""
     is_judged: bool = False
     """Its success was told to the circuits already, because the client's response had begun."""
 
@@ -130,6 +132,8 @@ class Attempts:
         if client_key is not None and not self._may_see_client_key(remote):
             client_key = None
 
+        one.is_clients_own = client_key is not None or exchange.request.operation.name == "raw"
+
         def started() -> None:
             if (one.attempt.status or 0) < FIRST_ERROR_STATUS:
                 one.is_judged = True
@@ -222,6 +226,8 @@ class Attempts:
         changes = health.fail(lane, attempt.started_s, probes, now_s, verdict, failure.code)
         self._changed(one, changes)
         if key is None or lane.keys is None:
+            if verdict.kind == "rate-limit" and verdict.retry_after_s and not one.is_clients_own:
+                lane.rest(now_s, verdict.retry_after_s)
             return
         if verdict.kind == "auth" or verdict.is_out_of_money:
             lane.keys.refused(key, now_s)

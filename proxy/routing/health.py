@@ -9,7 +9,7 @@ from proxy.config.routing_models import BreakerSettings
 from proxy.routing.adaptive import AimdLimit
 from proxy.routing.breaker import Breaker, State
 from proxy.routing.failures import Verdict
-from proxy.routing.keys import Key, KeyPool
+from proxy.routing.keys import TOLD_WHEN, Key, KeyPool
 from proxy.routing.lane import Lane
 
 MOST_LANES: Final = 256
@@ -194,6 +194,7 @@ class ProviderHealth:
             and lane.breaker.is_calm
             and self.drained_s is None
             and lane.slow_until_s <= now_s
+            and lane.rests_until_s <= now_s
             and (keys is None or keys.has_usable(now_s))
         )
 
@@ -210,6 +211,8 @@ class ProviderHealth:
         keys, breaker = lane.keys, lane.breaker
         if keys is not None and not keys.has_usable(now_s, tried):
             return without_key(keys, now_s, tried)
+        if lane.rests_until_s > now_s:
+            return Absence("rate-limit", TOLD_WHEN, lane.rests_until_s, is_hard=True)
         if self.breaker.is_calm and breaker.is_calm and lane.slow_until_s <= now_s:
             return None
         for what, one in (("provider", self.breaker), (f"model {lane.model}", breaker)):

@@ -128,6 +128,7 @@ class Lane:
         "judged_at_s",
         "keys",
         "model",
+        "rests_until_s",
         "slow_reason",
         "slow_until_s",
         "streams",
@@ -142,6 +143,8 @@ class Lane:
         self.wholes = PeakAverage()
         self.first_bytes = RecentOfBoth()
         self.durations = Recent()
+        self.rests_until_s = -inf
+        """The provider, for which there are no keys, does not want to hear of it until then."""
         self.judged_at_s = 0.0
         """When it was last compared with its rivals; see `outliers`."""
         self.slow_until_s = 0.0
@@ -171,6 +174,10 @@ class Lane:
         if waited_s > (average.value_s(now_s) or 0.0):
             average.observe(waited_s, now_s)
 
+    def rest(self, now_s: float, wait_s: float) -> None:
+        """Note that the provider, for which there are no keys, wants to be left alone."""
+        self.rests_until_s = max(self.rests_until_s, now_s + wait_s)
+
     def resettle(self, settings: BreakerSettings, credentials: Sequence[str], now_s: float) -> None:
         """Take over new settings; what was seen stays."""
         self.breaker.resettle(settings, now_s)
@@ -188,12 +195,13 @@ class Lane:
     def is_forgettable(self) -> bool:
         """Nothing speaks against it: what is known of it are times."""
         keys = () if self.keys is None else self.keys.keys
-        return self.breaker.is_calm and all(key.free_s == -inf for key in keys)
+        return self.breaker.is_calm and self.rests_until_s == -inf and all(key.free_s == -inf for key in keys)
 
     def cooldowns(self, now_s: float) -> int:
         """Count what makes it be left alone besides its circuit: keys that rest, and that it is slow."""
         keys = () if self.keys is None else self.keys.keys
-        return sum(key.free_s > now_s for key in keys) + (self.slow_until_s > now_s)
+        resting = sum(key.free_s > now_s for key in keys)
+        return resting + (self.slow_until_s > now_s) + (self.rests_until_s > now_s)
 
     def forget_times(self) -> None:
         """Begin anew: what it takes after a rest says more than what it took before."""
@@ -205,6 +213,7 @@ class Lane:
     def reset(self, now_s: float) -> State | None:
         """Forget what went wrong; returns the new state of the circuit if this changed it."""
         self.slow_until_s = 0.0
+        self.rests_until_s = -inf
         if self.keys is not None:
             self.keys.reset()
         return self.breaker.reset(now_s)

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from proxy.exchange import JsonObject
 from proxy.routing.breaker import Breaker
 from proxy.routing.health import ProviderHealth, without_key
-from proxy.routing.keys import Key
+from proxy.routing.keys import TOLD_WHEN, Key
 from proxy.routing.lane import Lane, Recent, RecentOfBoth
 
 StateName = Literal["ok", "degraded", "failing", "half_open", "open", "drained", "unknown"]
@@ -49,6 +49,8 @@ def condition_of_model(health: ProviderHealth, lane: Lane, now_s: float) -> Cond
     if keys is not None and is_on and len(resting) == len(keys.keys):
         absence = without_key(keys, now_s)
         return Condition("open", absence.reason, max(map(_rests_since_s, resting)), absence.until_s)
+    if is_on and lane.rests_until_s > now_s:
+        return Condition("open", TOLD_WHEN, None, lane.rests_until_s)
     if is_on and lane.slow_until_s > now_s:
         since_s = lane.slow_until_s - lane.breaker.settings.window
         return Condition("open", f"slow: {lane.slow_reason}", since_s, lane.slow_until_s)

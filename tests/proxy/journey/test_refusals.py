@@ -156,6 +156,42 @@ async def test_key_without_money_is_passed_by_for_the_next_one_and_rests(
     assert used == [KEYS[0], KEYS[1], KEYS[1]]
 
 
+async def test_provider_without_a_key_is_left_alone_as_long_as_it_asked_for(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.reply_status(429, headers={"Retry-After": "30"})
+    await proxy.start(
+        providers={
+            "first": upstream.provider(apiKey=None),
+            "second": spare.provider(apiKey=None, priority=1, models=["both"]),
+        }
+    )
+
+    replies = [await proxy.chat("Hello", model="both") for _ in range(2)]
+    alone = [await proxy.chat("Hello", model="alone") for _ in range(2)]
+    status = await proxy.request("GET", "/providers/status")
+
+    assert [(reply.text, reply.header("x-attempts")) for reply in replies] == [
+        ("from the spare", "2"),
+        ("from the spare", "1"),
+    ]
+    assert [reply.status for reply in alone] == [429, 429]
+    assert 28 <= int(alone[1].header("retry-after") or 0) <= 30
+    assert upstream.requests_seen == 2
+    assert "said when to come back" in status.text
+
+
+async def test_clients_own_key_that_is_limited_is_no_reason_to_leave_the_provider_out_for_others(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.once.reply_status(429, headers={"Retry-After": "30"})
+    await proxy.start(providers={"only": upstream.provider(apiKey=None)})
+
+    replies = [await proxy.chat("Hello", headers={"Authorization": f"Bearer sk-mine-{number}"}) for number in range(2)]
+
+    assert [reply.status for reply in replies] == [429, 200]
+
+
 async def test_key_that_a_provider_repeats_in_its_refusal_does_not_reach_the_client(
     proxy: ProxyHarness, upstream: FakeProvider
 ) -> None:

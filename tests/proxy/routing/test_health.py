@@ -148,6 +148,23 @@ def test_providers_own_time_is_kept_even_where_nobody_else_is_left() -> None:
     assert one.key_for(lane, 31.0) is key
 
 
+def test_model_that_asked_to_be_left_alone_is_until_then_and_until_a_reset() -> None:
+    one = health()
+    lane = one.lane("m")
+
+    lane.rest(1.0, 30.0)
+    absence = one.absence(lane, 2.0)
+
+    assert absence == Absence("rate-limit", "rate limit, and the provider said when to come back", 31.0, is_hard=True)
+    assert not one.is_calm(lane, 2.0)
+    assert one.absence(one.lane("other"), 2.0) is None
+    assert one.absence(lane, 31.0) is None
+    lane.rest(31.0, 30.0)
+    assert lane.cooldowns(32.0) == 1
+    lane.reset(32.0)
+    assert one.absence(lane, 32.0) is None
+
+
 def test_switched_off_circuits_leave_nobody_out_but_the_drained() -> None:
     one = health(KEYS[:1], enabled=False)
     lane = one.lane("m")
