@@ -61,6 +61,8 @@ class Journey:
         self._ask = ask
         self._failures: list[Failed] = []
         policy = generation.policies.of(exchange.request.model)
+        is_upload = exchange.request.upload is not None
+        may_fall_back = policy.fallbacks and policy.is_failover_on and not is_upload  # it names its model itself
         self._plan = Plan(
             candidates,
             generation.health,
@@ -68,8 +70,8 @@ class Journey:
             kit.retries,
             kit.random,
             exchange.received_s,
-            fallbacks=self._fallbacks(policy.fallbacks) if policy.fallbacks and policy.is_failover_on else None,
-            is_upload=exchange.request.upload is not None,
+            fallbacks=self._fallbacks(policy.fallbacks) if may_fall_back else None,
+            is_upload=is_upload,
         )
 
     async def run(self) -> None:

@@ -458,6 +458,22 @@ async def test_upload_goes_to_another_provider_if_nothing_was_sent(
     await given_back(proxy)
 
 
+async def test_upload_is_not_sent_to_a_fallback_model_whose_name_it_does_not_say(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    async with FaultProxy(upstream.url) as way:
+        way.set(Fault.refuse())
+        await proxy.start(
+            providers={"first": way.provider(models=["whisper-1"]), "second": spare.provider(models=["other"])},
+            failover={"models": {"whisper-1": {"fallbacks": ["other"]}}},
+        )
+
+        reply = await proxy.request("POST", "/v1/audio/transcriptions", FORM, FORM_TYPE)
+
+    assert (reply.status, spare.requests_seen) == (502, 0)
+    assert "upstream_connect" in reply.text
+
+
 @pytest.mark.parametrize("status", [503, 500, 429])
 async def test_upload_that_was_sent_is_sent_to_nobody_else(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, status: int
