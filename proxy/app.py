@@ -47,13 +47,12 @@ from proxy.server.files import room_for_clients
 from proxy.server.front import Front
 from proxy.server.guard import Guard
 from proxy.server.inflight_routes import InflightRoutes
+from proxy.server.listening import listen
 from proxy.server.memory import Memory
 from proxy.server.orders import Answers
 from proxy.server.provider_routes import ProviderRoutes
 from proxy.server.status import State, Status
 from proxy.tasks import Tasks
-
-BACKLOG = 1024
 
 
 class App:
@@ -172,7 +171,7 @@ class App:
             keep_alive_s=lambda: self._now.keep_alive_timeout,
             events=self.events,
         )
-        self._listener: asyncio.Server | None = None
+        self._listeners: Sequence[asyncio.Server] = ()
 
     def _restore(
         self, prepared: Prepared, history: History, proposer: Proposer
@@ -285,9 +284,8 @@ class App:
             AddressUnusable: the address cannot be bound.
         """
         await self.host.start()
-        loop = asyncio.get_running_loop()
         try:
-            self._listener = await loop.create_server(self._server, self._host, self._port, backlog=BACKLOG)
+            self._listeners = await listen(self._server, self._host, self._port)
         except OSError as error:
             # the loop's own text repeats the address; of names that cannot be resolved it has the only one
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
@@ -312,9 +310,9 @@ class App:
     @property
     def url(self) -> str:
         """Where it listens, as a URL."""
-        if self._listener is None:
+        if not self._listeners:
             raise RuntimeError("the proxy has not been started")
-        host, port = self._listener.sockets[0].getsockname()[:2]
+        host, port = self._listeners[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
@@ -344,8 +342,8 @@ class App:
     async def stop(self) -> None:
         """End everything; requests still running are cut."""
         self.state.is_draining = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self._server.close()
         await self._server.shutdown(0.5)
         await self.configuration.close()

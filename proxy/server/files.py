@@ -3,8 +3,8 @@
 import resource
 from typing import Final
 
-OWN_FILES: Final = 32
-"""For what is neither a client's connection nor a provider's: log, state, listening socket, those above the limit."""
+OWN_FILES: Final = 64
+"""For what is neither a client's connection nor a provider's: log, state, listeners, clients above the limit."""
 
 FILES_A_REQUEST: Final = 2
 """One at work with a provider, one kept idle for the next."""
