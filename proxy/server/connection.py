@@ -34,6 +34,7 @@ class ServerProtocol(web.RequestHandler):
     """
 
     __slots__ = (
+        "_has_asked",
         "_is_busy",
         "_is_held",
         "_server",
@@ -53,6 +54,7 @@ class ServerProtocol(web.RequestHandler):
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
+        self._has_asked = False
         self.is_quiet = True
         """Nothing of a request has come: it may be closed to make room."""
         self.is_behind = False
@@ -72,12 +74,12 @@ class ServerProtocol(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self._waiting[self] = self._loop.time()
-        self._server.idle[self] = None
+        self._server.silent[self] = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._waiting.pop(self, None)
-        self._server.idle.pop(self, None)
+        self._leave_line()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -129,13 +131,17 @@ class ServerProtocol(web.RequestHandler):
             self._is_busy = False
             if self.transport is not None:
                 self.is_quiet = True
-                self._server.idle[self] = None
+                self._has_asked = True
+                self._server.kept[self] = None
             self._server.end()
 
     def _speak(self) -> None:
         """Note that a request has begun to come."""
         self.is_quiet = False
-        self._server.idle.pop(self, None)
+        self._leave_line()
+
+    def _leave_line(self) -> None:
+        (self._server.kept if self._has_asked else self._server.silent).pop(self, None)
 
     def handle_error(
         self,
@@ -165,7 +171,7 @@ class ConnectionServer(web.Server):
 
     Args:
         header_timeout_s: asked at each sweep, so that it changes live.
-        max_connections: likewise. When they are all there, the one that was idle the longest gives way to a new one.
+        max_connections: likewise. When they are all there, one that was idle the longest gives way to a new one.
     """
 
     def __init__(
@@ -184,8 +190,10 @@ class ConnectionServer(web.Server):
         self._events = events
         self._waiting: dict[ServerProtocol, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self.idle: OrderedDict[ServerProtocol, None] = OrderedDict()
-        """Of which nothing of a request has come, the one that was so the longest first."""
+        self.silent: OrderedDict[ServerProtocol, None] = OrderedDict()
+        """New ones of which nothing has come; whoever was so the longest first."""
+        self.kept: OrderedDict[ServerProtocol, None] = OrderedDict()
+        """Those that asked before and may ask again; likewise."""
         self._evicted = self._refused = 0
         self._told_s = -SAME_NEWS_EVERY_S
         self.busy = 0
@@ -215,8 +223,10 @@ class ConnectionServer(web.Server):
         surplus = len(self._connections) - self.limit
         if surplus <= 0:
             return
-        if self.idle:
-            oldest, _ = self.idle.popitem(last=False)
+        # of the more numerous kind: a flood of silent ones takes no more than half from those who ask
+        line = self.silent if len(self.silent) > len(self.kept) else self.kept
+        if line:
+            oldest, _ = line.popitem(last=False)
             oldest.force_close()  # an orderly close, as when its time were up (RFC 9112, 9.5)
             self._evicted += 1
             return

@@ -58,6 +58,32 @@ async def test_connection_that_never_said_anything_gives_way(proxy: ProxyHarness
     assert await silent[0].read_until_closed() == b""
 
 
+async def test_flood_of_silent_connections_leaves_those_who_ask(proxy: ProxyHarness, stack: AsyncExitStack) -> None:
+    await proxy.start(server={"maxConnections": 10})
+    asking = await connect(stack, proxy, 3)
+    for client in asking:
+        assert (await client.request("GET", "/livez")).status == 200
+
+    await connect(stack, proxy, 50)
+    served = [(await client.request("GET", "/livez")).status for client in asking]
+
+    assert served == [200] * 3
+    assert len(proxy.app.connections) <= 10
+
+
+async def test_newcomer_is_not_closed_for_the_next_one_while_others_are_kept(
+    proxy: ProxyHarness, stack: AsyncExitStack
+) -> None:
+    await proxy.start(server={"maxConnections": 6})
+    for client in await connect(stack, proxy, 6):
+        assert (await client.request("GET", "/livez")).status == 200
+
+    newcomers = await connect(stack, proxy, 3)
+    served = [(await client.request("GET", "/livez")).status for client in newcomers]
+
+    assert served == [200] * 3
+
+
 async def test_requests_at_work_or_begun_are_not_closed(
     proxy: ProxyHarness, upstream: FakeProvider, stack: AsyncExitStack
 ) -> None:
