@@ -177,7 +177,9 @@ class ProviderSettings(Section):
     prices: dict[str, PriceSettings] = Field(
         default_factory=dict, description='What its models cost, by name; "*" and "?" are wildcards, the first fits.'
     )
-    max_concurrency: int | None = Field(None, gt=0, description="Calls at once; unlimited unless given.")
+    max_concurrency: int | None = Field(
+        None, gt=0, description="Calls at once; unless given, four fifths of the process's where there are others."
+    )
     adaptive_concurrency: AdaptiveLimit = Field(
         "none", description="aimd: calls at once follow the latency, up to `maxConcurrency`; none: a fixed limit."
     )
@@ -197,6 +199,11 @@ class ProviderSettings(Section):
     max_idle_connections: int = Field(100, ge=0, description="Idle connections kept at most.")
     max_response_header_size: Size = Field(64 << 10, gt=0, description="Largest response head, in bytes.")
     chunk_delay: Duration = Field(0.0, description="echo only: pause between two pieces of a stream.")
+
+    @property
+    def has_own_limit(self) -> bool:
+        """Whether the operator said how many calls at once it bears, or that this is to be found out."""
+        return self.max_concurrency is not None or self.adaptive_concurrency != "none"
 
     @field_validator("base_url")
     @classmethod

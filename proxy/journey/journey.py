@@ -167,13 +167,17 @@ class Journey:
     async def _find_slot(self, step: Step) -> Step:
         """Take a slot of another provider that has room, or wait for one of a provider that has none.
 
+        Another one is asked only in place of one with a limit of its own: that it bears no more was said by an
+        operator, while the share of the process's slots that any provider may hold says nothing about it.
+
         Raises:
             ProviderBusy: its queue is full, or the wait in it was too long.
             Overloaded: the process's queue, where the request waited for the provider meanwhile.
         """
         endpoints, slots = self._generation.endpoints, self._slots_of(step)
+        has_own_limit = endpoints[step.target.candidate.provider].provider.settings.has_own_limit
         busy = [step.target]
-        while (other := self._plan.beside(busy, self._kit.clock())) is not None:
+        while has_own_limit and (other := self._plan.beside(busy, self._kit.clock())) is not None:
             if endpoints[other.target.candidate.provider].slots.try_take():
                 return other
             busy.append(other.target)

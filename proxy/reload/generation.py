@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from weakref import WeakValueDictionary
 
 from proxy.config.models import ProviderSettings, Settings
@@ -17,6 +18,9 @@ from proxy.upstream.endpoint import CallStats, Endpoint, UpstreamMetrics
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
 from proxy.upstream.tls import make_context
+
+OTHERS_PART: Final = 5
+"""Of the process's slots one in so many is kept from a provider without a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Generation:
             health.resettle(settings, general, keys_of(endpoint.provider), now_s)
             if earlier is not None and (before := earlier.health.get(name)) is not None:
                 health.drained_s = before.drained_s  # an operator meant the name, wherever it leads now
-            limit = settings.max_concurrency if health.adaptive is None else health.adaptive.limit
+            limit = calls_at_once(self.settings, settings) if health.adaptive is None else health.adaptive.limit
             endpoint.slots.resize(limit, settings.queue_size, settings.queue_timeout)
         if earlier is not None:
             kept = {id(endpoint.pool) for endpoint in self.endpoints.values()}
@@ -149,6 +153,22 @@ def build(
     }
     candidates = Candidates(settings, providers, health)
     return Generation(revision, settings, host, candidates, endpoints, health, Policies(settings))
+
+
+def calls_at_once(settings: Settings, provider: ProviderSettings) -> int | None:
+    """Tell how many calls of a provider there may be: as configured, else what leaves others a fifth of the process's.
+
+    One that hangs would else hold every slot of the process, and a request for any other one wait for its timeouts.
+
+    Returns:
+        None for no limit: it answers in this process, or there is no other one.
+    """
+    if provider.max_concurrency is not None:
+        return provider.max_concurrency
+    remote = [one for one in settings.providers.values() if one.enabled and one.type != "echo"]
+    if len(remote) < 2 or provider.type == "echo":
+        return None
+    return settings.max_concurrency - settings.max_concurrency // OTHERS_PART
 
 
 def keys_of(provider: Provider) -> Sequence[str]:

@@ -193,7 +193,7 @@ class Endpoint:
         shown: JsonObject = {
             "inFlight": self.slots.in_use,
             "queued": self.slots.waiting,
-            "maxConcurrency": settings.max_concurrency,
+            "maxConcurrency": self.slots.limit,
             "calls": recent.calls,
             "errorRate": round(rate, 4),
             "latencyMs": _percentiles(recent.latency),

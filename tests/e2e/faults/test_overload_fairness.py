@@ -19,6 +19,7 @@ CALL_S = 0.1
 STUCK_SLOTS = 20
 STUCK = 150
 """Requests for the provider that is stuck; the whole process has 100 slots by default."""
+DEFAULT_SHARE = 80
 HEALTHY_RATE = 40
 ROUND_S = 1.5
 LONG_ROUND_S = 2.5
@@ -55,6 +56,26 @@ async def test_stuck_provider_with_a_limit_slows_no_other(proxy: ProxyProcess) -
         f"(limit +10 % of {CALL_S * 1000:.0f} ms)",
     )
     assert ratio - 1 <= 0.1 * SLACK * SLACK
+
+
+async def test_stuck_provider_without_a_limit_leaves_the_others_their_share(proxy: ProxyProcess) -> None:
+    async with FakeProvider() as stuck, FakeProvider() as well:
+        providers = {
+            "stuck": stuck.provider(apiKey=canary("stuck"), models=["stuck"]),
+            "well": well.provider(apiKey=canary("well"), models=["gpt-*"]),
+        }
+        await configure(proxy, providers)
+        async with invariants(proxy, stuck, well):
+            stuck.reply(faults=Faults(never_answer=True))
+            well.reply(faults=Faults(delay_s=CALL_S))
+            ratio = await quietest(lambda: _slower_beside_stuck(proxy, stuck, DEFAULT_SHARE), 1.1)
+
+    figure(
+        "C4",
+        f"{STUCK} requests stuck at a provider without a limit, {DEFAULT_SHARE} calls: p99 of another one "
+        f"{ratio - 1:+.1%} (limit +10 % of {CALL_S * 1000:.0f} ms)",
+    )
+    assert ratio <= 1.1
 
 
 async def _slower_beside_stuck(proxy: ProxyProcess, stuck: FakeProvider, calls: int) -> float:
