@@ -216,7 +216,7 @@ class Attempt:
 
     Args:
         key: which of the provider's keys, masked; None where there is no choice.
-        first_byte_s: until the head of the response.
+        first_byte_s: until its output begins, the first of a stream; for an error until the head.
         may_have_executed: it failed, and the provider may bill it all the same.
         is_hedge: made beside another one that was late.
         is_probe: let through to find out whether the provider is back.

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from proxy.errors import FailureKind
 from proxy.plugin import Section
-from proxy.values import Duration
+from proxy.values import Duration, Timeout
 
 DEFAULT_KINDS: tuple[FailureKind, ...] = (
     *("connect", "tls", "timeout", "reset", "rate-limit", "overloaded", "server-error"),
@@ -77,6 +77,9 @@ class BreakerSettings(Section):
     max_cooldown: Duration = Field(5.0, gt=0, description="Longest such time.")
     probes: int = Field(1, gt=0, description="Requests let through at once, and successes needed, before it closes.")
     slow_start: Duration = Field(10.0, description="After it closed: time in which the share of requests grows to all.")
+    silence: Timeout = Field(
+        5.0, description="A call whose client left after waiting longer than this for nothing counts as a failure."
+    )
     latency_factor: float = Field(
         5.0, gt=1, description="Left out when its usual time to first byte is this many times its rivals' median."
     )

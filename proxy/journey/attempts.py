@@ -24,6 +24,9 @@ SIGNS_OF_OVERLOAD: Final = frozenset({"rate-limit", "overloaded", "timeout"})
 
 FIRST_ERROR_STATUS: Final = 400
 
+SILENCE: Final = Verdict("timeout", "model", may_have_executed=True)
+"""A client has waited for long and left: else only the patient ones find out about who never answers."""
+
 Deliver = Callable[[Generation, Exchange, Sink, Reply, bytes], Awaitable[None]]
 """Sends an answer that was made in this process, with header lines of our own."""
 
@@ -179,13 +182,17 @@ class Attempts:
     def _account_cancelled(self, one: _Open, endpoint: Endpoint, *, has_lost: bool) -> None:
         attempt, lane, now_s = one.attempt, one.step.target.lane, self._kit.clock()
         waited_s = attempt.duration_s = now_s - attempt.started_s
+        is_unanswered = attempt.first_byte_s is None
         if attempt.is_hedge:
             self._kit.news.hedged(attempt.provider, "won" if self._exchange.attempt is attempt else "lost")
         endpoint.stats.record_cancelled(attempt)
-        if not one.is_judged:
+        request = self._exchange.request
+        if is_unanswered and not has_lost and request.upload is None and one.health.is_silence(lane, waited_s, now_s):
+            self._changed(one, one.health.fail(lane, attempt.started_s, one.probes, now_s, SILENCE, "silence"))
+        elif not one.is_judged:
             one.health.cancel(lane, attempt.started_s, one.probes, now_s)
-        if has_lost and attempt.first_byte_s is None:
-            lane.gave_up(waited_s, now_s, is_streaming=self._exchange.request.is_streaming)
+        if has_lost and is_unanswered:
+            lane.gave_up(waited_s, now_s, is_streaming=request.is_streaming)
 
     def _account(self, one: _Open, endpoint: Endpoint, call: Call | None, failure: ProxyError | None) -> None:
         attempt, health, lane = one.attempt, one.health, one.step.target.lane

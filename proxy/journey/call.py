@@ -195,11 +195,11 @@ class Call:
         status, wire, attempt = head.status, self._wire, self._attempt
         self.head = head
         attempt.status = status
-        attempt.first_byte_s = self._clock() - attempt.started_s
         if status >= 400:
+            attempt.first_byte_s = self._clock() - attempt.started_s
             return None
         headers = self._lines(head, self._told())
-        on_start = self._on_start
+        on_start = self._began
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers, on_start=on_start)
         if head.is_encoded:
@@ -218,6 +218,13 @@ class Call:
                 filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
         boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES
         return Passage(headers, observer, is_held=True, boundaries=boundaries, filtering=filtering, on_start=on_start)
+
+    def _began(self) -> None:
+        """Note that the client's response begins: with the first output of a stream, not with its head."""
+        attempt = self._attempt
+        attempt.first_byte_s = self._clock() - attempt.started_s
+        if self._on_start is not None:
+            self._on_start()
 
     def _take_usage(self) -> None:
         """Take over what the response said of itself, also where it did not end well; not of one that lost its race."""

@@ -15,6 +15,10 @@ from proxy.routing.lane import Lane
 MOST_LANES: Final = 256
 """Models of one provider that are told apart; beyond it some are forgotten: clients can make names up."""
 
+SLOW_SHARE: Final = 0.95
+TOO_LATE: Final = 2.0
+"""How many times the usual wait, that of the slowest twentieth, a client must have waited for its leaving to tell."""
+
 PROVIDER_PROBE: Final = 1
 LANE_PROBE: Final = 2
 
@@ -284,6 +288,14 @@ class ProviderHealth:
             else:
                 lane.breaker.cancel(now_s, began_s, is_lane)
         return self._changes(lane, one, other) if one or other else ()
+
+    def is_silence(self, lane: Lane, waited_s: float, now_s: float) -> bool:
+        """Tell whether a call that nobody waits for any more speaks against the provider: no answer for too long."""
+        limit_s = self._settings.silence
+        if limit_s is None or waited_s < limit_s:
+            return False
+        usual_s = lane.first_bytes.quantile(SLOW_SHARE, now_s)
+        return usual_s is None or waited_s > usual_s * TOO_LATE
 
     def cancel(self, lane: Lane, began_s: float, probes: int, now_s: float) -> None:
         """Note that an attempt ended without telling anything of the provider."""

@@ -319,3 +319,65 @@ async def test_no_key_is_shown_anywhere(proxy: ProxyHarness, upstream: FakeProvi
     ]
 
     assert not [text for text in shown if re.search(r"canary|[ab]{6}", text)]
+
+
+async def leave_after(proxy: ProxyHarness, wait_s: float) -> None:
+    """Ask, wait for nothing, and leave."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await proxy.chat("Hello", stream=True)
+    await given_back(proxy)
+
+
+async def test_clients_who_leave_after_long_silence_open_the_circuit(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(
+        providers=pair(upstream, spare),
+        breaker={**BREAKER, "cooldown": "30s", "maxCooldown": "30s", "silence": "100ms"},
+    )
+    upstream.reply(faults=Faults(never_answer=True))
+
+    for _ in range(2):
+        await leave_after(proxy, 0.15)
+    reply = await proxy.chat("Hello")
+
+    assert (reply.text, reply.header("x-attempts")) == ("from the spare", "1")
+    assert "silence" in breaker(proxy).reason
+
+
+async def test_clients_who_leave_soon_say_nothing_about_a_provider(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "5s"})
+    upstream.reply(faults=Faults(never_answer=True))
+
+    for _ in range(4):
+        await leave_after(proxy, 0.05)
+
+    assert breaker(proxy).state == "closed"
+
+
+async def test_clients_who_leave_a_provider_that_always_takes_so_long_say_nothing(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "100ms"})
+    upstream.reply(faults=Faults(delay_s=0.3))
+    await proxy.chat("Hello", stream=True)
+
+    for _ in range(4):
+        await leave_after(proxy, 0.2)
+
+    assert breaker(proxy).state == "closed"
+
+
+async def test_clients_who_leave_amid_output_say_nothing(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "100ms"})
+    upstream.stream(["begun"], faults=Faults(stall_after_events=2))
+
+    for _ in range(4):
+        await leave_after(proxy, 0.2)
+
+    assert breaker(proxy).state == "closed"

@@ -137,15 +137,36 @@ async def test_who_loses_by_being_late_is_known_to_be_so(
     assert (average_s or 0.0) > 0.1
 
 
-async def test_stream_whose_head_has_come_is_not_late(
+async def test_stream_whose_head_has_come_without_output_is_late(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
     await start(proxy, upstream, spare)
-    upstream.stream(["", "late"], delay_s=0.2)
+    upstream.stream(["", "late"], delay_s=0.4)
 
     reply = await proxy.chat("Hello", stream=True)
 
-    assert (reply.text, spare.requests_seen) == ("late", 0)
+    assert (reply.text, reply.header("x-provider")) == ("from the spare", "b")
+
+
+async def test_stream_with_output_is_not_late(proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider) -> None:
+    await start(proxy, upstream, spare)
+    upstream.stream(["soon", ", late"], delay_s=0.2)
+
+    reply = await proxy.chat("Hello", stream=True)
+
+    assert (reply.text, spare.requests_seen) == ("soon, late", 0)
+
+
+async def test_time_to_first_byte_of_a_stream_is_that_of_its_first_output(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await proxy.start(providers={"one": upstream.provider()})
+    upstream.stream(["", "late"], delay_s=0.2)
+
+    await proxy.chat("Hello", stream=True)
+
+    lane = proxy.app.pipeline.generation.health["one"].lane("fake-model")
+    assert (lane.streams.value_s(time.monotonic()) or 0.0) > 0.15
 
 
 async def test_second_attempt_never_goes_to_the_same_provider(
