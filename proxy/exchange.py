@@ -207,34 +207,34 @@ class Candidate:
     load: Load | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(slots=True)
 class Attempt:
-    """One try at one provider.
+    """One try at one provider. Times are seconds, `started_s` of the monotonic clock.
 
     `error`, `kind` and `message` are None while it runs and when it succeeded; an attempt that lost against its hedge,
-    or whose client left, has none either and no status of its own.
-
-    Args:
-        key: which of the provider's keys, masked; None where there is no choice.
-        first_byte_s: until its output begins, the first of a stream; for an error until the head.
-        may_have_executed: it failed, and the provider may bill it all the same.
-        is_hedge: made beside another one that was late.
-        is_probe: let through to find out whether the provider is back.
+    or whose client left, has none either and no status of its own. What most attempts never set is an attribute of the
+    class, so that making one is cheap.
     """
 
-    provider: str
-    model: str | None
-    started_s: float
     duration_s: float | None = None
     status: int | None = None
     error: str | None = None
     message: str | None = None
     kind: FailureKind | None = None
     key: str | None = None
+    """Which of the provider's keys, masked; None where there is no choice."""
     first_byte_s: float | None = None
-    may_have_executed: bool = False
-    is_hedge: bool = False
-    is_probe: bool = False
+    """Until its output begins, the first of a stream; for an error until the head."""
+    may_have_executed = False
+    """It failed, and the provider may bill it all the same."""
+    is_hedge = False
+    """Made beside another one that was late."""
+    is_probe = False
+    """Let through to find out whether the provider is back."""
+
+    def __init__(self, provider: str, model: str | None, started_s: float) -> None:
+        self.provider = provider
+        self.model = model
+        self.started_s = started_s
 
 
 @dataclass(slots=True)

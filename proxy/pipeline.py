@@ -20,7 +20,6 @@ from proxy.errors import (
 from proxy.events import Events
 from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
 from proxy.formats.registry import translates_to
-from proxy.host.dispatch import Dispatch
 from proxy.journey.attempts import Attempts
 from proxy.journey.journey import Journey, priority_of
 from proxy.journey.kit import Kit
@@ -72,7 +71,6 @@ class Pipeline:
         self._redactor = redactor
         self._events = events
         self._clock = clock
-        self._wall_clock = wall_clock
         settings = generation.settings
         self.slots = Slots(
             settings.max_concurrency, settings.max_queue, settings.queue_timeout, "this proxy (maxConcurrency)", clock
@@ -88,7 +86,9 @@ class Pipeline:
             redactor,
             Random(),
             clock,
+            wall_clock,
         )
+        self._attempts = Attempts(self._kit, self._deliver)
         generation.take_over(None, clock())
         self.overview = Overview(
             self._kit, lambda: self.generation, lambda: self._running, self.choose, redactor, wall_clock
@@ -164,7 +164,7 @@ class Pipeline:
             if reply is not None:
                 await self._deliver(generation, exchange, sink, reply)
             else:
-                await self._answer(generation, dispatch, exchange, sink)
+                await self._journey(generation, exchange, sink).run()
         except ProxyError as error:
             self._fail(exchange, sink, error)
         except ConnectionError:
@@ -227,15 +227,14 @@ class Pipeline:
 
     # -- the way in ----------------------------------------------------------------------------------------------
 
-    async def _answer(self, generation: Generation, dispatch: Dispatch, exchange: Exchange, sink: Sink) -> None:
-        """Have a provider answer."""
+    def _journey(self, generation: Generation, exchange: Exchange, sink: Sink) -> Journey:
+        """Prepare to have a provider answer."""
         kit = self._kit
         kit.retries.deposit()
         if generation.settings.hedging.enabled:
             kit.hedges.deposit()
         candidates = self.choose(generation, exchange)
-        attempts = Attempts(kit, generation, exchange, self._deliver, self._wall_clock)
-        await Journey(kit, generation, exchange, sink, candidates, attempts.ask).run()
+        return Journey(kit, generation, exchange, sink, candidates, self._attempts.ask)
 
     def choose(self, generation: Generation, exchange: Exchange) -> Sequence[Candidate]:
         """List who may be asked, in order; at least one.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from proxy.errors import StaleConnection, UpstreamError, UpstreamRejected
-from proxy.exchange import Attempt, Candidate, Exchange, ResponseHead, ResponseObserver, Sink
+from proxy.exchange import Attempt, ResponseHead, ResponseObserver, Sink
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
 from proxy.formats.neutral import Completion, ReplyFacts
@@ -13,12 +13,13 @@ from proxy.formats.sse import EventSplitter, LineSplitter
 from proxy.formats.translation import ReplyTranslation
 from proxy.host.dispatch import Dispatch
 from proxy.journey.kept import KeptReply, refusal, with_last_word
+from proxy.journey.kit import Kit
 from proxy.journey.outgoing import Outgoing
+from proxy.journey.race import Contender
 from proxy.journey.upload import run_upload
-from proxy.providers.base import RemoteProvider
 from proxy.redaction import MASK, MIN_SECRET_LENGTH
-from proxy.tasks import Tasks
-from proxy.upstream.endpoint import Endpoint
+from proxy.routing.failures import judge
+from proxy.routing.plan import Plan, Target
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink
@@ -28,78 +29,51 @@ class Call:
     """One call of one remote provider.
 
     Args:
+        plan, target: who is asked, and whether somebody else is after an error, so that the client must not see it.
         attempt: what is noted of it; its status and time to first byte are set here.
-        endpoint: of a remote provider.
-        credential: the provider's key to use; None where this proxy holds none.
-        client_key: the client's own key where it may go to this provider.
-        clock: monotonic seconds.
-        wall_clock: seconds since 1970.
-        goes_on: tells whether somebody else is asked after an error, so that the client must not see it.
         on_start: called when the client's response begins.
     """
 
     __slots__ = (
         "_attempt",
-        "_clock",
         "_dispatch",
-        "_endpoint",
-        "_exchange",
-        "_goes_on",
-        "_model",
+        "_kit",
         "_observer",
         "_on_start",
         "_outgoing",
-        "_provider",
-        "_secret",
+        "_plan",
         "_sink",
-        "_wall_clock",
-        "_wire",
+        "_target",
         "head",
         "passed_on",
     )
 
     def __init__(
         self,
-        exchange: Exchange,
+        outgoing: Outgoing,
         sink: Sink,
-        candidate: Candidate,
+        plan: Plan,
+        target: Target,
         attempt: Attempt,
-        endpoint: Endpoint,
-        provider: RemoteProvider,
         dispatch: Dispatch,
-        *,
-        credential: str | None,
-        client_key: str | None,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-        goes_on: Callable[[UpstreamError], bool],
-        on_start: Callable[[], None] | None = None,
+        kit: Kit,
+        on_start: Callable[[], None] | None,
     ) -> None:
-        self._exchange = exchange
+        self._outgoing = outgoing
         self._sink = sink
+        self._plan = plan
+        self._target = target
         self._attempt = attempt
-        self._endpoint = endpoint
-        self._provider = provider
         self._dispatch = dispatch
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._goes_on = goes_on
+        self._kit = kit
         self._on_start = on_start
-        self._secret = credential
-        wire: Format | None = None if exchange.request.operation.name == "raw" else provider.format
-        self._wire = wire
-        """The provider's format where it is the client's too, or is translated to; None on raw paths."""
-        self._outgoing = Outgoing(
-            exchange, candidate, endpoint, provider, credential=credential, client_key=client_key, wire=wire
-        )
-        self._model = candidate.model
         self._observer: ResponseObserver | None = None
         self.head: ResponseHead | None = None
         """Of the final response, once it has come."""
         self.passed_on: UpstreamError | None = None
         """What the response means that went to the client although it is an error."""
 
-    async def run(self, pool: Pool, tasks: Tasks, write_timeout_s: float) -> None:
+    async def run(self, pool: Pool, write_timeout_s: float) -> None:
         """Make the call and see its response through to the sink.
 
         Args:
@@ -109,11 +83,13 @@ class Call:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
             ConnectionError: the client left.
         """
-        head, body = self._outgoing.write()
-        sink = self._translated_sink(self._wire) if self._is_translated and self._wire is not None else self._sink
-        request = self._exchange.request
+        outgoing, sink = self._outgoing, self._sink
+        head, body = outgoing.write()
+        if outgoing.is_translated and outgoing.wire is not None:
+            sink = self._translated_sink(outgoing.wire)
+        request = outgoing.exchange.request
         upload, is_head = request.upload, request.method == "HEAD"
-        timeouts = self._provider.settings.timeouts
+        timeouts = outgoing.provider.settings.timeouts
         connection = pool.take()
         is_fresh = connection is None
         connection = connection or await pool.connect()
@@ -124,7 +100,7 @@ class Call:
                 if upload is None:
                     await relay.run(connection, write_timeout_s)
                 else:
-                    await run_upload(upload, relay, connection, tasks, write_timeout_s)
+                    await run_upload(upload, relay, connection, self._kit.tasks, write_timeout_s)
                 break
             except StaleConnection:
                 if upload is not None or is_fresh:
@@ -144,16 +120,17 @@ class Call:
 
     def _translated_sink(self, wire: Format) -> Sink:
         """Make the sink that turns the reply into the client's format."""
-        exchange = self._exchange
-        opening = Completion(exchange.id, self._model or "", "")
+        outgoing = self._outgoing
+        exchange = outgoing.exchange
+        opening = Completion(exchange.id, outgoing.model or "", "")
 
         def facts() -> ReplyFacts:
             latency_ms = (time.monotonic() - exchange.received_s) * 1000
-            return ReplyFacts(self._provider.name, False, round(latency_ms, 1), exchange.trace_id)
+            return ReplyFacts(outgoing.provider.name, False, round(latency_ms, 1), exchange.trace_id)
 
         client_operation = exchange.request.operation
         translation = ReplyTranslation(
-            (wire, self._outgoing.operation),
+            (wire, outgoing.operation),
             (FORMATS[client_operation.format], client_operation),
             is_streaming=exchange.request.is_streaming,
             opening=opening,
@@ -163,18 +140,23 @@ class Call:
 
     # -- the response --------------------------------------------------------------------------------------------
 
-    @property
-    def _is_translated(self) -> bool:
-        return self._outgoing.operation is not self._exchange.request.operation
+    def _goes_on(self, error: UpstreamError) -> bool:
+        """Tell whether somebody else may be asked, or is being asked."""
+        verdict = judge(error)
+        if isinstance(self._sink, Contender):
+            return verdict.kind is not None
+        return self._plan.may_go_on(self._target, verdict, self._kit.clock())
 
     def _told(self) -> bytes:
         """Write the headers that tell who answered after how many attempts."""
-        exchange = self._exchange
-        return self._endpoint.told if len(exchange.attempts) == 1 else attempt_lines(exchange, self._provider.name)
+        outgoing = self._outgoing
+        if len(outgoing.exchange.attempts) == 1:
+            return outgoing.endpoint.told
+        return attempt_lines(outgoing.exchange, outgoing.provider.name)
 
     def _lines(self, head: ResponseHead, told: bytes) -> bytes:
         lines = head.lines
-        if self._wire is None and head.cookie_lines:
+        if head.cookie_lines and self._outgoing.wire is None:
             lines = [*lines, *head.cookie_lines]
         if head.request_id:
             return b"\r\n".join([*lines, b"X-Upstream-Request-Id: " + head.request_id, told])
@@ -183,20 +165,20 @@ class Call:
     def _release(self, head: ResponseHead, body: bytes) -> Passage | None:
         """Let an error through that is too large to be kept; None where the client must not see it, or not yet."""
         error = self._refusal(head, body)
-        if self._is_translated or not isinstance(error, UpstreamRejected) or self._goes_on(error):
+        if self._outgoing.is_translated or not isinstance(error, UpstreamRejected) or self._goes_on(error):
             return None
         self.passed_on = error
         lines = self._lines(head, self._told())
-        is_final = len(self._exchange.attempts) > 1
+        is_final = len(self._outgoing.exchange.attempts) > 1
         return Passage(with_last_word(lines) if is_final else lines, on_start=self._on_start)
 
     def _decide(self, head: ResponseHead) -> Passage | None:
         """Say how a response goes to the client; None if it does not, or not yet."""
-        status, wire, attempt = head.status, self._wire, self._attempt
+        status, wire, attempt = head.status, self._outgoing.wire, self._attempt
         self.head = head
         attempt.status = status
         if status >= 400:
-            attempt.first_byte_s = self._clock() - attempt.started_s
+            attempt.first_byte_s = self._kit.clock() - attempt.started_s
             return None
         headers = self._lines(head, self._told())
         on_start = self._began
@@ -212,8 +194,8 @@ class Call:
         is_sse = content_type.startswith(b"text/event-stream")
         dispatch = self._dispatch
         filtering = None
-        if dispatch.has_stream_filters and not self._is_translated:
-            stream_filter = dispatch.filters(self._exchange)
+        if dispatch.has_stream_filters and not self._outgoing.is_translated:
+            stream_filter = dispatch.filters(self._outgoing.exchange)
             if stream_filter is not None:
                 filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
         boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES
@@ -222,33 +204,34 @@ class Call:
     def _began(self) -> None:
         """Note that the client's response begins: with the first output of a stream, not with its head."""
         attempt = self._attempt
-        attempt.first_byte_s = self._clock() - attempt.started_s
+        attempt.first_byte_s = self._kit.clock() - attempt.started_s
         if self._on_start is not None:
             self._on_start()
 
     def _take_usage(self) -> None:
         """Take over what the response said of itself, also where it did not end well; not of one that lost its race."""
-        if self._observer is not None and self._exchange.attempt is self._attempt:
-            self._exchange.usage = self._observer.usage
-            self._exchange.served_model = self._observer.served_model
+        exchange, observer = self._outgoing.exchange, self._observer
+        if observer is not None and exchange.attempt is self._attempt:
+            exchange.usage = observer.usage
+            exchange.served_model = observer.served_model
 
     def _refusal(self, head: ResponseHead, body: bytes) -> UpstreamError:
         """Make the error that the provider's refusal is."""
-        provider = self._provider
+        provider = self._outgoing.provider
         return refusal(
             provider.name,
             head,
             body,
             holds_key=provider.has_credential,
-            is_quoted=self._is_translated,
-            wall_s=self._wall_clock(),
+            is_quoted=self._outgoing.is_translated,
+            wall_s=self._kit.wall_clock(),
         )
 
     def _kept(self, relay: Relay, head: ResponseHead) -> UpstreamError:
         """Make the error with the reply itself, where the client may see that and it is whole."""
         body = relay.refused_body
         error = self._refusal(head, body)
-        if self._is_translated or relay.is_refusal_cut or not isinstance(error, UpstreamRejected):
+        if self._outgoing.is_translated or relay.is_refusal_cut or not isinstance(error, UpstreamRejected):
             return error
         body, lines = self._without_secret(body), self._without_secret(self._lines(head, b""))
         length = len(body) if head.has_body else head.content_length or 0
@@ -256,5 +239,5 @@ class Call:
 
     def _without_secret(self, data: bytes) -> bytes:
         """Take our key out of what a provider says: some repeat the one that they refuse."""
-        secret = (self._secret or "").encode("latin-1", "replace")
+        secret = (self._outgoing.credential or "").encode("latin-1", "replace")
         return data.replace(secret, MASK.encode()) if len(secret) >= MIN_SECRET_LENGTH else data

@@ -110,7 +110,7 @@ class Journey:
                 hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
                 if (late_s := hedged.late_after_s(step)) is not None:
                     return await hedged.run(step, late_s, self._note)
-            await self._ask(self._plan, step, self._sink, False)
+            await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
         except (UpstreamError, ProviderBusy) as error:
             if self._sink.is_started:
                 raise

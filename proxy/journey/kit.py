@@ -6,10 +6,11 @@ from random import Random
 from typing import Any
 
 from proxy.errors import ProxyError
-from proxy.exchange import Sink
+from proxy.exchange import Exchange, Sink
 from proxy.journey.news import News
 from proxy.journey.prober import Prober
 from proxy.redaction import Redactor
+from proxy.reload.generation import Generation
 from proxy.routing.budget import RetryBudget
 from proxy.routing.plan import Plan, Step
 from proxy.tasks import Tasks
@@ -26,6 +27,7 @@ class Kit:
         redactor: a vendor's own words may repeat the key they refuse.
         random: for backoff and shares.
         clock: monotonic seconds.
+        wall_clock: seconds since 1970.
     """
 
     slots: Slots
@@ -37,9 +39,10 @@ class Kit:
     redactor: Redactor
     random: Random
     clock: Callable[[], float]
+    wall_clock: Callable[[], float]
 
 
-Ask = Callable[[Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
+Ask = Callable[[Generation, Exchange, Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
 """Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
 
 Unanswered = tuple[Step, ProxyError]

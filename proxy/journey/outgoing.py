@@ -33,19 +33,9 @@ class Outgoing:
     Args:
         credential: the provider's key to use; None where this proxy holds none.
         client_key: the client's own key where it may go to this provider.
-        wire: the provider's format; None on raw paths.
     """
 
-    __slots__ = (
-        "_candidate",
-        "_client_key",
-        "_credential",
-        "_endpoint",
-        "_exchange",
-        "_provider",
-        "_wire",
-        "operation",
-    )
+    __slots__ = ("_candidate", "_client_key", "credential", "endpoint", "exchange", "operation", "provider", "wire")
 
     def __init__(
         self,
@@ -53,20 +43,30 @@ class Outgoing:
         candidate: Candidate,
         endpoint: Endpoint,
         provider: RemoteProvider,
-        *,
         credential: str | None,
         client_key: str | None,
-        wire: Format | None,
     ) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._candidate = candidate
-        self._endpoint = endpoint
-        self._provider = provider
-        self._credential = credential
+        self.endpoint = endpoint
+        self.provider = provider
+        self.credential = credential
         self._client_key = client_key
-        self._wire = wire
-        self.operation = exchange.request.operation
+        operation = exchange.request.operation
+        self.wire: Format | None = None if operation.name == "raw" else provider.format
+        """The provider's format where it is the client's too, or is translated to; None on raw paths."""
+        self.operation = operation
         """What the provider is asked for: another one than the client's where `write` has translated it."""
+
+    @property
+    def model(self) -> str | None:
+        """The provider's name of the model."""
+        return self._candidate.model
+
+    @property
+    def is_translated(self) -> bool:
+        """Whether the provider is asked in another format than the client's; known once it is written."""
+        return self.operation is not self.exchange.request.operation
 
     def write(self) -> tuple[bytes, bytes]:
         """Write the request's head and body.
@@ -74,11 +74,11 @@ class Outgoing:
         Raises:
             ClientError: something of the client's would break out of its line, or a form names another model.
         """
-        request, wire = self._exchange.request, self._wire
+        request, wire = self.exchange.request, self.wire
         if wire is not None and wire.name != self.operation.format:
             return self._translated(wire)
         body, model, upload = request.body, self._candidate.model, request.upload
-        if model is not None and self._exchange.named_provider is None:
+        if model is not None and self.exchange.named_provider is None:
             document = request.document
             if document is not None:
                 if document.get("model", model) != model:
@@ -92,9 +92,9 @@ class Outgoing:
         return frame_head(head, length if length or request.method not in BODILESS_METHODS else None), body
 
     def _fixed_form(self, model: str) -> ClientError:
-        asked = self._exchange.request.model
+        asked = self.exchange.request.model
         return ClientError(
-            f"{self._provider.name} knows {asked!r} as {model!r}, and a form is passed on as it is: send that name"
+            f"{self.provider.name} knows {asked!r} as {model!r}, and a form is passed on as it is: send that name"
         )
 
     def _begin_head(self, model: str | None) -> bytes:
@@ -106,47 +106,47 @@ class Outgoing:
         Raises:
             ClientError: something of the client's would break out of its line.
         """
-        request, provider, rules = self._exchange.request, self._provider, self._endpoint.rules
+        request, provider, rules = self.exchange.request, self.provider, self.endpoint.rules
         headers = tuple(request.headers)  # a plugin's list may change afterwards
-        is_plain = self._wire is not None and self._client_key is None
+        is_plain = self.wire is not None and self._client_key is None
         asked = (
             (provider, self.operation, model, headers, request.method, request.path, request.query)
             if is_plain
             else None
         )
         if asked is not None:
-            known = request.written_heads.get((provider.name, self._credential))
+            known = request.written_heads.get((provider.name, self.credential))
             if known is not None and known[0] == asked:
                 return known[1]
         path = request.path
-        if self._wire is None:
+        if self.wire is None:
             query, own = self._own_on_raw_path()
         else:
             path = provider.call_path(self.operation, request, model)
             query = strip_query_key(request.query)
-            own = [*provider.own_headers(self._credential, self._client_key, headers), IDENTITY]
+            own = [*provider.own_headers(self.credential, self._client_key, headers), IDENTITY]
         lines = write_request_headers(rules.choose(headers, own))
         head = begin_head(request.method.encode("ascii"), provider.target(path, query), provider.host_header, lines)
         if asked is not None and len(head) <= MAX_WRITTEN_HEAD_BYTES:
             if len(request.written_heads) >= MAX_WRITTEN_HEADS:
                 request.written_heads.clear()
-            request.written_heads[provider.name, self._credential] = asked, head
+            request.written_heads[provider.name, self.credential] = asked, head
         return head
 
     def _own_on_raw_path(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """On raw paths the client's own credentials pass as they are, where the proxy holds none for the provider."""
-        request, provider = self._exchange.request, self._provider
-        own = provider.own_headers(self._credential, None, request.headers)
+        request, provider = self.exchange.request, self.provider
+        own = provider.own_headers(self.credential, None, request.headers)
         if encoding := request.header(b"accept-encoding"):
             own = [*own, (b"Accept-Encoding", encoding)]
-        is_withheld = self._client_key is None and self._exchange.caller is not None
+        is_withheld = self._client_key is None and self.exchange.caller is not None
         if provider.has_credential or is_withheld:
             return strip_query_key(request.query), own
         theirs = [header for header in request.headers if header[0].lower() in CREDENTIAL_NAMES]
         return request.query, [*own, *theirs]
 
     def _translated(self, wire: Format) -> tuple[bytes, bytes]:
-        request, provider = self._exchange.request, self._provider
+        request, provider = self.exchange.request, self.provider
         client_wire = FORMATS[self.operation.format]
         chat = client_wire.read_request(self.operation, request.document or {})
         chat.model = self._candidate.model
@@ -155,7 +155,7 @@ class Outgoing:
         operation = wire.operation(name)
         path, _, query = wire.upstream_path(operation, chat.model).partition(b"?")
         body = orjson.dumps(document)
-        held = provider.own_headers(self._credential, self._client_key, request.headers)
+        held = provider.own_headers(self.credential, self._client_key, request.headers)
         own = [(b"Content-Type", b"application/json"), *held]
         if wire.name == "anthropic" and not any(name.lower() == ANTHROPIC_VERSION[0] for name, _ in own):
             own.append(ANTHROPIC_VERSION)

@@ -15,7 +15,7 @@ def phase_of(exchange: Exchange) -> Phase:
 
     Returns:
         queued: waits for one of the process's `maxConcurrency`; plugins: in `pre_request`; waiting_for_provider: for
-        one of the provider's `maxConcurrency`; first_byte: a provider was asked and has not answered; streaming: its
+        one of the provider's `maxConcurrency`; first_byte: a provider was asked, and no output has come; streaming: its
         response is on its way; backoff: waits before a provider is asked again.
     """
     if exchange.waits_for is not None:

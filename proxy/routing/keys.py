@@ -92,6 +92,10 @@ class Key:
     def __repr__(self) -> str:
         return f"Key({self.mask})"
 
+    def is_to_be_noted(self, now_s: float) -> bool:
+        """Tell whether a success with it changes anything: it has had failures, or its quota is to be read again."""
+        return now_s >= self.quota_due_s or self.limits > 0 or self.refusals > 0
+
     def note_quota(self, quota: Quota, now_s: float) -> None:
         """Keep what a response said is left."""
         requests, tokens = quota.requests_left, quota.tokens_left

@@ -1,5 +1,6 @@
 """One model at one provider: its circuit, its keys, and how long it takes lately."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import exp, inf
 from operator import add
@@ -61,15 +62,15 @@ class Recent:
     __slots__ = ("_before", "_now", "_turn_at_s")
 
     def __init__(self) -> None:
-        self._now = Distribution(BUCKETS_S)
-        self._before = Distribution(BUCKETS_S)
+        self._now = [0] * (len(BUCKETS_S) + 1)
+        self._before = [0] * (len(BUCKETS_S) + 1)
         self._turn_at_s = 0.0
 
     def observe(self, value_s: float, now_s: float) -> None:
         """Count one call."""
         if now_s >= self._turn_at_s:
             self._turn(now_s)
-        self._now.observe(value_s)
+        self._now[bisect_left(BUCKETS_S, value_s)] += 1
 
     def quantile(self, share: float, now_s: float, *, least: int = 1) -> float | None:
         """Estimate a quantile, at most a quarter too high or too low; None with fewer than `least` calls."""
@@ -79,12 +80,12 @@ class Recent:
         """Give the calls by bucket."""
         if now_s >= self._turn_at_s:
             self._turn(now_s)
-        return list(map(add, self._now.counts, self._before.counts))
+        return list(map(add, self._now, self._before))
 
     def _turn(self, now_s: float) -> None:
         is_stale = now_s - self._turn_at_s >= HALF_WINDOW_S
-        self._before = Distribution(BUCKETS_S) if is_stale else self._now
-        self._now = Distribution(BUCKETS_S)
+        self._before = [0] * (len(BUCKETS_S) + 1) if is_stale else self._now
+        self._now = [0] * (len(BUCKETS_S) + 1)
         self._turn_at_s = now_s + HALF_WINDOW_S
 
 

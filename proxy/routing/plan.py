@@ -118,8 +118,9 @@ class Plan:
         if len(targets) > 1:
             if now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
                 judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
-        elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):
-            return self._step(targets[0], now_s)  # as for nearly every request
+        elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):  # nearly every request
+            keys = targets[0].lane.keys
+            return Step(targets[0], None if keys is None else keys.choose(now_s))
         return self._step(self._fresh(now_s) or self._least_bad(), now_s)
 
     def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:

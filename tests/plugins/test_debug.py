@@ -65,7 +65,8 @@ def test_only_hooks_with_work_are_compiled(settings: dict[str, Any], hooks: set[
 
 def test_level_debug_writes_request_and_reply() -> None:
     rig = Rig()
-    failed = Attempt("backup", "m", 1000.0, 0.1, None, "upstream_timeout", "silent")
+    failed = Attempt("backup", "m", 1000.0)
+    failed.duration_s, failed.error, failed.message = 0.1, "upstream_timeout", "silent"
     exchange = finished(attempts=[failed], error=UpstreamTimeout("silent"), status=504, usage=None)
 
     run(make(rig, level="debug"), exchange)

@@ -387,7 +387,7 @@ async def test_defect_of_ours_in_the_second_attempt_harms_nobody_and_one_in_the_
     run = Call.run
 
     async def run_or_break(call: Call, *args: Any) -> None:
-        if call._provider.name == broken:
+        if call._outgoing.provider.name == broken:
             await asyncio.sleep(0.1)
             raise RuntimeError("a defect")
         await run(call, *args)

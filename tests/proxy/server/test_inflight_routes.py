@@ -112,7 +112,7 @@ async def test_request_that_has_got_its_turn_is_shown_as_waiting_no_longer(
     first = ask(proxy, "first", stream=True)
     await upstream.wait_for_request()
     second = ask(proxy, "second")
-    await wait_for(proxy, "streaming", "waiting_for_provider")
+    await wait_for(proxy, "first_byte", "waiting_for_provider")
 
     gate.set()
     await first

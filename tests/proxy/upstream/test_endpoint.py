@@ -78,7 +78,9 @@ def test_percentiles_are_estimated_from_the_durations() -> None:
 def test_times_to_the_first_byte_and_token_are_told_beside_those_of_whole_calls() -> None:
     rig = Rig()
 
-    rig.endpoint.stats.record(Attempt("a", "m", START_S, first_byte_s=0.04), 2.0, START_S, None)
+    attempt = Attempt("a", "m", START_S)
+    attempt.first_byte_s = 0.04
+    rig.endpoint.stats.record(attempt, 2.0, START_S, None)
     rig.endpoint.stats.record_first_token("m", 0.4)
 
     shown = rig.endpoint.describe(START_S)
@@ -179,6 +181,8 @@ def test_queue_of_a_limited_provider_is_shown() -> None:
 def test_server_error_that_was_relayed_counts_as_a_failure(status: int, failures: int) -> None:
     rig = Rig()
 
-    rig.endpoint.stats.record(Attempt("a", "m", START_S, status=status), 0.1, START_S, None)
+    attempt = Attempt("a", "m", START_S)
+    attempt.status = status
+    rig.endpoint.stats.record(attempt, 0.1, START_S, None)
 
     assert rig.endpoint.stats.recent(START_S).failures == failures
