@@ -69,7 +69,9 @@ class World:
             step = plan.after(step.target, verdict, self.now_s)
         assert plan.attempts == len(asked) <= POLICY.attempts
         if step is None and plan.ended_by in ("", "nobody else is left"):
-            executed = {one.target.candidate.provider for one, why in asked if why is not None and why.may_have_executed}
+            executed = {
+                one.target.candidate.provider for one, why in asked if why is not None and why.may_have_executed
+            }
             self._assert_nobody_was_forgotten(plan, executed)
         return asked
 
