@@ -88,17 +88,17 @@ class Journey:
             kit.news.panicked(self._exchange, step)
         while step is not None:
             failed = await self._try(step)
-            if failed is None:
+            if not failed:
                 return
-            step = self._after(*failed)
+            step = self._after(failed)
             if step is not None and step.wait_s:
                 await self._pause(step.wait_s)
                 if plan.is_late(kit.clock()):
                     break
         self._give_up()
 
-    async def _try(self, step: Step) -> Unanswered | None:
-        """Ask one, or when it is late two; give the last who failed, None once the client has its answer.
+    async def _try(self, step: Step) -> Sequence[Unanswered]:
+        """Ask one, or when it is late two; give who failed, the last one last; nobody once the client has its answer.
 
         Raises:
             ProxyError: the response broke off, or this proxy itself is overloaded.
@@ -112,24 +112,25 @@ class Journey:
             if self._generation.settings.hedging.enabled:
                 hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
                 if (late_s := hedged.late_after_s(step)) is not None:
-                    return await hedged.run(step, late_s, self._note)
+                    return await hedged.run(step, late_s)
             await self._ask(self._plan, step, self._sink, False)
         except (UpstreamError, ProviderBusy) as error:
             if self._sink.is_started:
                 raise
-            return step, error
-        return None
+            return ((step, error),)
+        return ()
 
     # -- one after the other -----------------------------------------------------------------------------------------
 
-    def _after(self, step: Step, error: ProxyError) -> Step | None:
-        """Take note of a failure and choose whom to ask now; None if the request ends with it."""
-        if not self._failures:
-            self._heed_client()
-        verdict = self._note(step, error)
-        then = self._plan.after(step.target, verdict, self._kit.clock())
+    def _after(self, failed: Sequence[Unanswered]) -> Step | None:
+        """Take note of failures and choose whom to ask now; None if the request ends with the last of them."""
+        self._heed_client()
+        noted = [(step, self._note(step, error), error) for step, error in failed]
+        last, verdict, _ = noted[-1]
+        then = self._plan.after(last.target, verdict, self._kit.clock())
         if then is not None:
-            self._kit.news.failed_over(self._exchange, step, verdict, error, then)
+            for step, its_verdict, error in noted:
+                self._kit.news.failed_over(self._exchange, step, its_verdict, error, then)
         return then
 
     def _heed_client(self) -> None:
