@@ -21,7 +21,7 @@ from proxy.events import Events
 from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
-from proxy.journey.journey import Journey, priority_of
+from proxy.journey.journey import Journey, deadline_s, priority_of
 from proxy.journey.kit import Kit
 from proxy.journey.news import News
 from proxy.journey.overview import Overview
@@ -156,7 +156,8 @@ class Pipeline:
         self._running[exchange] = asyncio.current_task()
         try:
             if not slots.try_take():
-                await slots.take(exchange.caller or exchange.peer, priority_of(exchange, generation))
+                left_s = exchange.received_s + deadline_s(exchange, generation) - self._clock()
+                await slots.take(exchange.caller or exchange.peer, priority_of(exchange, generation), left_s)
             exchange.has_slot = True
             reply = await dispatch.run_pre_request(exchange) if dispatch.pre_request else None
             if reply is None and local is not None:

@@ -1,7 +1,7 @@
 """Two attempts at once for one client: a second provider is asked when the first is late, and who loses is dropped."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from proxy.errors import Draining, ProxyError, UpstreamError
 from proxy.exchange import Exchange, Sink
@@ -47,14 +47,13 @@ class Hedged:
         )
         return None if late_s is None else max(late_s, hedging.min_delay)
 
-    async def run(self, first: Step, late_s: float, note: Callable[[Step, ProxyError], object]) -> Unanswered | None:
+    async def run(self, first: Step, late_s: float) -> Sequence[Unanswered]:
         """Ask one, and when it is late another one beside it; who begins to answer first has the client.
 
         Args:
             first: its slot is held.
-            note: told who failed, but for the one that is returned.
         Returns:
-            The last who failed, None once the client has its answer.
+            Who failed, the last one last; nobody once the client has its answer.
         Raises:
             ProxyError: the response broke off, or the request cannot be sent.
             ConnectionError: the client left.
@@ -64,7 +63,7 @@ class Hedged:
             await asyncio.wait(self._running, timeout=late_s)
             if (second := self._second()) is not None:
                 self._begin(second, is_hedge=True)
-            return await self._follow(note)
+            return await self._follow()
         finally:
             await self._drop_all()
 
@@ -106,10 +105,10 @@ class Hedged:
         slots.release()
         return None
 
-    async def _follow(self, note: Callable[[Step, ProxyError], object]) -> Unanswered | None:
-        """Wait for the first answer; give the last who failed if there is none. Raises as `run`."""
+    async def _follow(self) -> Sequence[Unanswered]:
+        """Wait for the first answer; give who failed if there is none. Raises as `run`."""
         race, pending = self._race, set(self._running)
-        last: Unanswered | None = None
+        failed: list[Unanswered] = []
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -118,21 +117,19 @@ class Hedged:
                     continue
                 error = task.exception() or task.result()
                 if error is None:
-                    return None
+                    return ()
                 if race.winner is contender:
                     raise error
                 if not isinstance(error, UpstreamError):
                     if contender.is_hedge:  # it could not even be sent in the other provider's format
                         continue
                     raise error
-                if last is not None:
-                    note(*last)
-                last = step, error
+                failed.append((step, error))
                 if not contender.is_hedge and judge(error).kind is None:
-                    return last  # the client's own mistake: there is nothing to wait for
-        if last is None:
+                    return failed  # the client's own mistake: there is nothing to wait for
+        if not failed:
             raise Draining("this proxy is stopping")  # nobody else cancels both
-        return last
+        return failed
 
     async def _drop_all(self) -> None:
         for task in self._running:

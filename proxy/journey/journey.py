@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Final
 
 from proxy.errors import (
@@ -87,15 +88,17 @@ class Journey:
             kit.news.panicked(self._exchange, step)
         while step is not None:
             failed = await self._try(step)
-            if failed is None:
+            if not failed:
                 return
-            step = self._after(*failed)
+            step = self._after(failed)
             if step is not None and step.wait_s:
                 await self._pause(step.wait_s)
+                if plan.is_late(kit.clock()):
+                    break
         self._give_up()
 
-    async def _try(self, step: Step) -> Unanswered | None:
-        """Ask one, or when it is late two; give the last who failed, None once the client has its answer.
+    async def _try(self, step: Step) -> Sequence[Unanswered]:
+        """Ask one, or when it is late two; give who failed, the last one last; nobody once the client has its answer.
 
         Raises:
             ProxyError: the response broke off, or this proxy itself is overloaded.
@@ -109,30 +112,30 @@ class Journey:
             if self._generation.settings.hedging.enabled:
                 hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
                 if (late_s := hedged.late_after_s(step)) is not None:
-                    return await hedged.run(step, late_s, self._note)
+                    return await hedged.run(step, late_s)
             await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
         except (UpstreamError, ProviderBusy) as error:
             if self._sink.is_started:
                 raise
-            return step, error
-        return None
+            return ((step, error),)
+        return ()
 
     # -- one after the other -----------------------------------------------------------------------------------------
 
-    def _after(self, step: Step, error: ProxyError) -> Step | None:
-        """Take note of a failure and choose whom to ask now; None if the request ends with it."""
-        if not self._failures and (limit_s := self._clients_deadline_s()) is not None:
-            self._plan.deadline_s = min(self._plan.deadline_s, limit_s)
-        verdict = self._note(step, error)
-        then = self._plan.after(step.target, verdict, self._kit.clock())
+    def _after(self, failed: Sequence[Unanswered]) -> Step | None:
+        """Take note of failures and choose whom to ask now; None if the request ends with the last of them."""
+        self._heed_client()
+        noted = [(step, self._note(step, error), error) for step, error in failed]
+        last, verdict, _ = noted[-1]
+        then = self._plan.after(last.target, verdict, self._kit.clock())
         if then is not None:
-            self._kit.news.failed_over(self._exchange, step, verdict, error, then)
+            for step, its_verdict, error in noted:
+                self._kit.news.failed_over(self._exchange, step, its_verdict, error, then)
         return then
 
-    def _clients_deadline_s(self) -> float | None:
-        """Read how long the client's SDK waits for an answer: what begins later would be paid for and thrown away."""
-        value = self._exchange.request.header(READ_TIMEOUT)
-        return float(value) if value is not None and PLAIN_SECONDS.fullmatch(value) else None
+    def _heed_client(self) -> None:
+        """Let no attempt begin that the client would not wait for."""
+        self._plan.deadline_s = min(self._plan.deadline_s, clients_deadline_s(self._exchange))
 
     def _is_idempotent(self) -> bool:
         request = self._exchange.request
@@ -181,9 +184,14 @@ class Journey:
             if endpoints[other.target.candidate.provider].slots.try_take():
                 return other
             busy.append(other.target)
+        self._heed_client()
         self._exchange.waits_for = step.target.candidate.provider
         await self._wait_for(slots)
-        renewed = self._plan.renew(step, self._kit.clock())
+        now_s = self._kit.clock()
+        if self._plan.is_late(now_s):
+            slots.release()
+            raise ProviderBusy(f"{slots.name}: its turn came when {self._plan.ended_by}")
+        renewed = self._plan.renew(step, now_s)
         if renewed is None:
             slots.release()
             raise _left_out(step)
@@ -199,7 +207,7 @@ class Journey:
         self._lend_slot()
         busy: Overloaded | None = None
         try:
-            await slots.take(caller, priority)
+            await slots.take(caller, priority, self._plan.left_s(self._kit.clock()))
         except Overloaded as error:
             busy = error
         finally:
@@ -230,7 +238,7 @@ class Journey:
     async def _take_slot_back(self) -> None:
         exchange, process = self._exchange, self._kit.slots
         if not process.try_take():
-            await process.take(exchange.caller or exchange.peer, "high")
+            await process.take(exchange.caller or exchange.peer, "high", self._plan.left_s(self._kit.clock()))
         exchange.has_slot = True
 
     def _note(self, step: Step, error: ProxyError) -> Verdict:
@@ -240,6 +248,17 @@ class Journey:
         self._failures.append(Failed(step.target, verdict, error))
         self._plan.note(step.target, verdict, self._kit.clock(), is_idempotent=self._is_idempotent())
         return verdict
+
+
+def clients_deadline_s(exchange: Exchange) -> float:
+    """Read how long the client's SDK waits for an answer: what begins later would be paid for and thrown away."""
+    value = exchange.request.header(READ_TIMEOUT)
+    return float(value) if value is not None and PLAIN_SECONDS.fullmatch(value) else inf
+
+
+def deadline_s(exchange: Exchange, generation: Generation) -> float:
+    """Tell how long after it came a request may begin to be answered."""
+    return min(generation.policies.of(exchange.request.model).deadline_s, clients_deadline_s(exchange))
 
 
 def _left_out(step: Step) -> ProviderBusy:

@@ -1,5 +1,6 @@
 """A provider's own error: what it says, and the reply itself while it is kept from the client."""
 
+from math import ceil
 from typing import Final
 
 from proxy.errors import UpstreamAuth, UpstreamError, UpstreamRejected
@@ -33,6 +34,13 @@ class KeptReply(UpstreamRejected):
         self._length = length
         self._has_body = has_body
 
+    def come_back_after(self, wait_s: float) -> None:
+        """Tell another time to come back than the provider did, in whole seconds as it is sent."""
+        if self.retry_after_s is None or ceil(self.retry_after_s) != ceil(wait_s):
+            lines = _without(self._head_lines, (b"retry-after:", b"retry-after-ms:"))
+            self._head_lines = lines + b"Retry-After: %d\r\n" % ceil(wait_s)
+        self.retry_after_s = wait_s
+
     def deliver(self, sink: Sink, told: bytes, *, is_final: bool) -> None:
         """Send it to the client as it is.
 
@@ -50,8 +58,12 @@ class KeptReply(UpstreamRejected):
 
 def with_last_word(lines: bytes) -> bytes:
     """Ask SDKs in the header lines of a reply not to retry, whatever the vendor says of that."""
-    kept = [line for line in lines.split(b"\r\n") if not line.lower().startswith(b"x-should-retry:")]
-    return b"\r\n".join(kept) + b"x-should-retry: false\r\n"
+    return _without(lines, (b"x-should-retry:",)) + b"x-should-retry: false\r\n"
+
+
+def _without(lines: bytes, names: tuple[bytes, ...]) -> bytes:
+    """Take header lines out; the names are in lower case, with their colons."""
+    return b"\r\n".join(line for line in lines.split(b"\r\n") if not line.lower().startswith(names))
 
 
 def refusal(

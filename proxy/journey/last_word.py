@@ -7,6 +7,7 @@ from typing import Final
 from proxy.errors import FailureKind, NobodyAnswered, ProxyError
 from proxy.journey.kept import KeptReply
 from proxy.routing.failures import Verdict
+from proxy.routing.health import Cause
 from proxy.routing.plan import Plan, Target
 
 TELLING: Final[tuple[FailureKind, ...]] = (
@@ -18,7 +19,12 @@ TELLING: Final[tuple[FailureKind, ...]] = (
 OF_THE_REQUEST: Final[frozenset[FailureKind]] = frozenset({"context-length", "content-refused", "not-found"})
 """What a vendor says about the request itself goes to the client as it is."""
 
+OF_KEYS: Final[frozenset[Cause]] = frozenset({"rate-limit", "auth"})
+
 MOST_NAMED: Final = 20
+
+LEAST_WAIT_S: Final = 1.0
+"""Nobody is invited to come back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def last_word(plan: Plan, failures: Sequence[Failed], now_s: float) -> ProxyErro
     if telling is not None and failures[-1].verdict.kind is None:
         return _with_attempts(failures[-1].error, plan)
     if telling is not None and len(plan.targets) == 1:
-        return _with_attempts(telling.error, plan)
+        return _with_attempts(_of_all_keys(telling, now_s), plan)
     if telling is not None and telling.verdict.kind in OF_THE_REQUEST and isinstance(telling.error, KeptReply):
         return telling.error
     retry_after_s = _soonest_s(plan, failures, now_s)
@@ -90,10 +96,39 @@ def _bare(failed: Failed) -> str:
     return f"{words} ({failed.error.code})"
 
 
+def _of_all_keys(failed: Failed, now_s: float) -> ProxyError:
+    """Give a provider's refusal; of several keys that are limited, with the time of the one that comes back first."""
+    error, keys = failed.error, failed.target.lane.keys
+    if failed.verdict.kind == "rate-limit" and keys is not None and len(keys.keys) > 1:
+        wait_s = max(keys.soonest_s(now_s) or 0.0, LEAST_WAIT_S)
+        if isinstance(error, KeptReply):
+            error.come_back_after(wait_s)
+        else:
+            error.retry_after_s = wait_s
+    return error
+
+
 def _soonest_s(plan: Plan, failures: Sequence[Failed], now_s: float) -> float | None:
     """Find when the first of them may answer again, as far as that is known."""
-    ends = [absence.until_s for target in plan.targets if (absence := target.absence_now(now_s)) is not None]
-    waits = [until_s - now_s for until_s in ends if until_s is not None]
-    waits += [failed.verdict.retry_after_s for failed in failures if failed.verdict.retry_after_s is not None]
-    waits += [failed.error.retry_after_s for failed in failures if failed.error.retry_after_s is not None]
-    return max(min(waits), 0.0) if waits else None
+    last = {failed.target: failed for failed in failures}
+    waits = [wait_s for one in plan.targets if (wait_s := _wait_s(one, last.get(one), now_s)) is not None]
+    return max(min(waits), LEAST_WAIT_S) if waits else None
+
+
+def _wait_s(target: Target, failed: Failed | None, now_s: float) -> float | None:
+    """Tell how long one needs until it may answer again, as far as that is known.
+
+    Args:
+        failed: its last failure, if it was asked: an earlier word of its own counts no more.
+    """
+    absence, keys = target.absence_now(now_s), target.lane.keys
+    if absence is not None and absence.until_s is None:
+        return None
+    is_limited = failed is not None and failed.verdict.kind == "rate-limit"
+    if keys is not None and (absence.cause in OF_KEYS if absence is not None else is_limited):
+        return keys.soonest_s(now_s)
+    left_s = None if absence is None or absence.until_s is None else absence.until_s - now_s
+    if failed is None or (absence is not None and absence.cause in OF_KEYS):
+        return left_s
+    said_s = failed.error.retry_after_s if failed.verdict.retry_after_s is None else failed.verdict.retry_after_s
+    return max((wait_s for wait_s in (left_s, said_s) if wait_s is not None), default=None)

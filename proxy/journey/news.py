@@ -6,6 +6,7 @@ from typing import Final
 from proxy.errors import ProxyError
 from proxy.events import Events
 from proxy.exchange import Exchange
+from proxy.journey.seldom import Seldom
 from proxy.metrics import Registry
 from proxy.routing.breaker import State
 from proxy.routing.failures import Verdict
@@ -14,7 +15,8 @@ from proxy.routing.plan import Step
 
 SAME_NEWS_EVERY_S: Final = 10.0
 
-MOST_SUBJECTS: Final = 1000
+SAME_FAILURE_EVERY_S: Final = 1.0
+"""A provider that is down fails each request that is sent there, and the log must not grow with them."""
 
 PANIC_SHOWN_S: Final = 60.0
 """For so long after a panic `/health` tells of it."""
@@ -32,9 +34,9 @@ class News:
     def __init__(self, events: Events, metrics: Registry, clock: Callable[[], float]) -> None:
         self._events = events
         self._clock = clock
-        self._told_s: dict[str, float] = {}
-        self._overloaded = 0
-        self._overload_told_s = -SAME_NEWS_EVERY_S
+        self._panicked = Seldom[str](SAME_NEWS_EVERY_S)
+        self._overloads = Seldom[None](SAME_NEWS_EVERY_S)
+        self._failed = Seldom[tuple[str, str, str]](SAME_FAILURE_EVERY_S)
         self._failovers = metrics.counter(
             "failovers_total",
             "Attempts after which somebody was asked again, by kind of failure.",
@@ -56,21 +58,28 @@ class News:
         )
 
     def failed_over(self, exchange: Exchange, step: Step, verdict: Verdict, error: ProxyError, then: Step) -> None:
-        """Somebody failed, and the request goes on."""
-        provider = step.target.candidate.provider
-        self._failovers.inc(provider, verdict.kind or "")
+        """Somebody failed, and the request goes on; said at most once a second for a provider and kind of failure.
+
+        The field `suppressed` of the next one tells how many were left out.
+        """
+        provider, kind = step.target.candidate.provider, verdict.kind or ""
+        self._failovers.inc(provider, kind)
         is_same = then.target is step.target
         if verdict.may_have_executed and not is_same:
             self._doubles.inc(provider)
+        event = "retry" if is_same else "failover"
+        if (suppressed := self._failed.admit((event, provider, kind), self._clock())) is None:
+            return
         again = "with another key" if then.key is not step.key else f"again in {then.wait_s:.2g} s"
         goes_on = f"asking it {again}" if is_same else f"trying {then.target.name}"
         bill = "; both may bill it" if verdict.may_have_executed else ""
         self._events.emit(
             "WARN",
-            "retry" if is_same else "failover",
+            event,
             f"{step.target.name} failed ({error.code}), {goes_on}{bill}",
             request_id=exchange.id,
             provider=provider,
+            **({"suppressed": suppressed} if suppressed else {}),
         )
 
     def passed_on(self, exchange: Exchange, error: ProxyError) -> None:
@@ -103,12 +112,8 @@ class News:
         """Everybody is left out, and one is asked all the same; said at most every ten seconds for a model."""
         model = exchange.request.model or ""
         self._panics.inc(model)
-        now_s = self._clock()
-        if now_s - self._told_s.get(model, -SAME_NEWS_EVERY_S) < SAME_NEWS_EVERY_S:
+        if self._panicked.admit(model, self._clock()) is None:
             return
-        if len(self._told_s) >= MOST_SUBJECTS:
-            self._told_s.clear()
-        self._told_s[model] = now_s
         absence = step.target.absence
         why = "" if absence is None else f" ({absence.reason})"
         self._events.emit(
@@ -120,18 +125,14 @@ class News:
 
     def overloaded(self, error: ProxyError) -> None:
         """A request was refused for want of room; said at most every ten seconds, with how many there were."""
-        self._overloaded += 1
-        now_s = self._clock()
-        if now_s - self._overload_told_s < SAME_NEWS_EVERY_S:
+        if (suppressed := self._overloads.admit(None, self._clock())) is None:
             return
-        many = "a request" if self._overloaded == 1 else f"{self._overloaded} requests"
-        self._overloaded, self._overload_told_s = 0, now_s
+        many = f"{suppressed + 1} requests" if suppressed else "a request"
         self._events.emit("WARN", "overloaded", f"{many} got 503, the last one because: {error.message}")
 
     def panicking(self) -> list[str]:
         """List the models for which everybody was left out within the last minute; empty: requests that name none."""
-        since_s = self._clock() - PANIC_SHOWN_S
-        return [model for model, told_s in self._told_s.items() if told_s >= since_s]
+        return self._panicked.told_since(self._clock() - PANIC_SHOWN_S)
 
     def drained(self, provider: str, in_flight: int, by: str) -> None:
         """An operator has a provider take no new calls."""

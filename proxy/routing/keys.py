@@ -166,10 +166,14 @@ class KeyPool:
         return str(_describe(key, now_s)["reason"])
 
     def soonest_s(self, now_s: float) -> float | None:
-        """Return the seconds until `choose` finds a key, 0.0 if there is one now; None without keys."""
+        """Return the seconds until `choose` finds a key, 0.0 if there is one now; None without keys.
+
+        One that was refused does not get better by itself: it counts only where all were.
+        """
         if not self.keys:
             return None
-        return max(min(key.free_s for key in self.keys) - now_s, 0.0)
+        recovering = [key.free_s for key in self.keys if key.refused_until_s <= now_s]
+        return max(min(recovering or [key.free_s for key in self.keys]) - now_s, 0.0)
 
     # -- what became of it ------------------------------------------------------------------------------------------
 

@@ -136,6 +136,17 @@ class Plan:
             return None
         return step
 
+    def left_s(self, now_s: float) -> float:
+        """Tell how much time is left in which an attempt may begin; none where it is not above zero."""
+        return self._received_s + self.deadline_s - now_s
+
+    def is_late(self, now_s: float) -> bool:
+        """Tell, after a wait, whether no attempt may begin any more; the request ends with that then."""
+        if (reason := self._late_by(now_s)) is None:
+            return False
+        self.ended_by = reason
+        return True
+
     def may_go_on(self, target: Target, verdict: Verdict, now_s: float) -> bool:
         """Tell whether another attempt may follow such a failure, as far as that is told without choosing."""
         if self._end(verdict, now_s) is not None:
@@ -240,9 +251,12 @@ class Plan:
             return "its body was streamed and cannot be sent again"
         if self.attempts >= policy.attempts:
             return f"{policy.attempts} attempts are made (failover.attempts)"
-        if now_s - self._received_s >= self.deadline_s:
-            return f"{self.deadline_s:g} s are over (failover.deadline, or the client's own)"
-        return None
+        return self._late_by(now_s)
+
+    def _late_by(self, now_s: float) -> str | None:
+        if self.left_s(now_s) > 0:
+            return None
+        return f"{self.deadline_s:g} s are over (failover.deadline, or the client's own)"
 
     def _next(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
         if self._bound_to is not None:

@@ -90,7 +90,7 @@ class Pool:
         return len(self._open) - len(self._idle)
 
     def take(self) -> Connection | None:
-        """Take the idle connection that was used last, or None."""
+        """Take the idle connection that was used last, or None. It comes back by itself when its exchange ends."""
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -101,17 +101,12 @@ class Pool:
         return None
 
     async def connect(self) -> Connection:
-        """Open a connection. Raises as `Dialer.dial` does."""
+        """Open a connection. Raises as `Dialer.dial` does. It comes back by itself when its exchange ends."""
         connection = await self._dialer.dial(self)
         if not connection.is_closed:
             self._open.add(connection)
         self.opened += 1
         return connection
-
-    async def lease(self, *, fresh: bool = False) -> Connection:
-        """Take an idle connection unless `fresh`, else open one. It comes back by itself when its exchange ends."""
-        connection = None if fresh else self.take()
-        return connection or await self.connect()
 
     def close(self) -> None:
         """Close idle connections now and busy ones when their exchange ends."""

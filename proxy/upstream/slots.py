@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final, Literal
 
 from proxy.errors import Overloaded
@@ -16,6 +17,8 @@ SMOOTHING: Final = 0.1
 """Weight of the newest interval in the average time between two releases."""
 
 MOST_RETRY_AFTER_S: Final = 60.0
+
+REQUESTS_TIME: Final = "the request's time (failover.deadline, or the client's own)"
 
 
 class Slots:
@@ -64,22 +67,26 @@ class Slots:
         self.in_use += 1
         return True
 
-    async def take(self, caller: str | None = None, priority: Priority = "normal") -> None:
+    async def take(self, caller: str | None = None, priority: Priority = "normal", within_s: float = inf) -> None:
         """Take a slot, waiting in line if need be.
 
         Args:
             caller: who shares the queue fairly with other callers; None for all that are not told apart.
+            within_s: what is left of the request's own time; where that is less than the line allows, it counts.
         Raises:
             Overloaded: the line is full (at once), the place went to another caller, or the wait was too long.
         """
         if self.try_take():
             return
+        queue_s = self._queue_timeout_s
+        if within_s <= 0:
+            raise self._too_late(within_s, queue_s)
         if self._line.size >= self._queue_size:
             self._make_room(caller, RANKS[priority])
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         place = self._line.join(waiter, caller, RANKS[priority])
-        timer = loop.call_later(self._queue_timeout_s, self._give_up, place)
+        timer = loop.call_later(min(within_s, queue_s), self._give_up, place, within_s, queue_s)
         try:
             await waiter
         except asyncio.CancelledError:
@@ -145,15 +152,19 @@ class Slots:
             message = f"{full}; the place went to a caller that holds fewer"
             rival.waiter.set_exception(Overloaded(message, retry_after_s=self._retry_after_s()))
 
-    def _give_up(self, place: Place[asyncio.Future[None]]) -> None:
+    def _give_up(self, place: Place[asyncio.Future[None]], within_s: float, queue_s: float) -> None:
         if not place.waiter.done():
             self._line.leave(place)
-            place.waiter.set_exception(
-                Overloaded(
-                    f"{self.name}: none of {self.limit} became free within {self._queue_timeout_s:g} s",
-                    retry_after_s=self._retry_after_s(),
-                )
-            )
+            place.waiter.set_exception(self._too_late(within_s, queue_s))
+
+    def _too_late(self, within_s: float, queue_s: float) -> Overloaded:
+        """Make the error of a wait that was too long: for the line, or for the request."""
+        if within_s < queue_s:
+            within = f"{max(within_s, 0):.3g} s, which is all that was left of {REQUESTS_TIME}"
+        else:
+            within = f"{queue_s:g} s"
+        message = f"{self.name}: none of {self.limit} became free within {within}"
+        return Overloaded(message, retry_after_s=self._retry_after_s())
 
     def _retry_after_s(self) -> float:
         """Guess when those who wait now will have been served."""

@@ -75,17 +75,18 @@ async def chaos(seed: int, seconds: float, rate: float) -> Run:
         if isinstance(ended, Exception):
             raise ended
         health = await _get(process, "/health")
-        metrics = await _metrics(process)
+        attempts, failovers = await _metrics(process)
         output = process.output
-        run = Run(seed, seconds, rate, outcomes, int(metrics), sick_s)
+        run = Run(seed, seconds, rate, outcomes, int(attempts), sick_s)
         run.cut = sum(one.faults["reset"] + one.faults["truncate"] for one in faulty)
         run.in_flight_after = health["requestsInFlight"]
         run.events = Counter(kind for kind in KINDS for _ in range(output.count(f'"{kind}"')))
+        run.events["failovers"] = int(failovers)
         run.traceback = output[output.find("Traceback") :][:2000] if "Traceback" in output else ""
         return run
 
 
-KINDS = ("failover", "retry", "circuit_open", "circuit_closed", "routing_panic")
+KINDS = ("circuit_open", "circuit_closed", "routing_panic")
 
 
 async def _get(process: ProxyProcess, path: str) -> dict[str, Any]:
@@ -97,9 +98,12 @@ async def _get(process: ProxyProcess, path: str) -> dict[str, Any]:
     return document
 
 
-async def _metrics(process: ProxyProcess) -> float:
-    """Sum up the attempts that the proxy counted."""
+async def _metrics(process: ProxyProcess) -> tuple[float, float]:
+    """Sum up the attempts that the proxy counted, and those after which somebody was asked again."""
     async with RawClient(process.url) as client:
-        text = (await client.request("GET", "/metrics")).text
-    lines = [line for line in text.splitlines() if line.startswith("proxy_upstream_requests_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
+        lines = (await client.request("GET", "/metrics")).text.splitlines()
+    return _total(lines, "proxy_upstream_requests_total{"), _total(lines, "proxy_failovers_total{")
+
+
+def _total(lines: list[str], start: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start))

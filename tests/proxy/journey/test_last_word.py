@@ -107,6 +107,81 @@ async def test_keys_that_rest_until_a_time_the_provider_said_are_not_asked(
     assert reply.header("x-attempts") is None
 
 
+# -- when to come back -------------------------------------------------------------------------------------------------
+
+TWO_KEYS = ["sk-aaaaaaaaaaaa1111", "sk-bbbbbbbbbbbb2222"]
+
+
+def keyed(provider: FakeProvider, *keys: str, **settings: Any) -> dict[str, Any]:  # Any: of the configuration
+    return provider.provider(apiKey=None, apiKeys=list(keys or TWO_KEYS), **settings)
+
+
+@pytest.mark.parametrize(("first", "second"), [("40", "70"), ("70", "40")])
+async def test_of_several_keys_the_one_that_comes_back_first_is_waited_for(
+    proxy: ProxyHarness, upstream: FakeProvider, first: str, second: str
+) -> None:
+    for number, told in enumerate((first, second)):
+        body = {"error": {"message": f"key {number}"}}
+        upstream.once.reply_status(429, body, headers={"Retry-After": told, "retry-after-ms": f"{told}000"})
+    await proxy.start(providers={"vendor": keyed(upstream)})
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.status, upstream.requests_seen) == (429, 2)
+    assert reply.response.json() == {"error": {"message": "key 1"}}
+    assert reply.header("retry-after") == "40"
+    assert reply.header("retry-after-ms") == ("40000" if second == "40" else None)
+
+
+@pytest.mark.parametrize(("first", "second"), [("40", "70"), ("70", "40")])
+async def test_soonest_of_several_keys_is_told_in_another_format_too(
+    proxy: ProxyHarness, upstream: FakeProvider, first: str, second: str
+) -> None:
+    for told in (first, second):
+        upstream.once.reply_status(429, headers={"Retry-After": told})
+    await proxy.start(providers={"vendor": keyed(upstream)})
+
+    reply = await proxy.request("POST", "/", {"model": "fake-model", "prompt": "Hello"})
+
+    assert (reply.status, reply.header("retry-after")) == (429, "40")
+
+
+async def test_key_that_was_not_tried_any_more_needs_no_long_wait(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    upstream.reply_status(429, headers={"Retry-After": "40"})
+    await proxy.start(providers={"vendor": keyed(upstream)}, failover={"attempts": 1})
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.status, reply.header("retry-after")) == (429, "1")
+
+
+async def test_among_several_providers_a_key_of_one_may_come_back_first(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    for told in ("30", "70"):
+        upstream.once.reply_status(429, headers={"Retry-After": told})
+    spare.reply_status(429, headers={"Retry-After": "50"})
+    await proxy.start(providers={"a": keyed(upstream), "b": spare.provider(priority=1)}, failover={"attempts": 5})
+
+    reply = await proxy.chat("Hello")
+
+    assert (reply.status, reply.header("retry-after"), reply.header("x-attempts")) == (429, "30", "3")
+
+
+async def test_providers_later_word_takes_the_place_of_its_earlier_one(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.once.reply_status(429, headers={"retry-after-ms": "20"})
+    upstream.once.reply_status(429, headers={"Retry-After": "60"})
+    spare.reply_status(500)
+    await proxy.start(providers=pair(upstream, spare), failover={"backoff": "1ms"})
+
+    reply = await proxy.chat("Hello")
+
+    assert upstream.requests_seen == 2
+    assert (reply.status, reply.header("retry-after")) == (429, "60")
+
+
 # -- the vendor's own words ------------------------------------------------------------------------------------------
 
 

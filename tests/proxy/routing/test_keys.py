@@ -98,6 +98,18 @@ def test_key_that_is_refused_again_and_again_is_left_alone_up_to_ten_minutes() -
     assert waits_s == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, MOST_REFUSED_S, MOST_REFUSED_S]
 
 
+def test_refused_key_comes_back_by_itself_only_where_all_were_refused() -> None:
+    pool = KeyPool(TEXTS[:2])
+    first, second = pool.keys
+
+    pool.refused(first, 0.0)
+    pool.limited(second, 0.0, 40.0)
+    told_s = pool.soonest_s(0.0)
+    pool.refused(second, 0.0)
+
+    assert (told_s, pool.soonest_s(0.0)) == (40.0, 10.0)
+
+
 def test_many_failures_at_once_are_one() -> None:
     pool = KeyPool(TEXTS[:1])
     key = pool.keys[0]

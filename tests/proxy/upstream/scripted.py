@@ -195,7 +195,7 @@ def start(
 
 async def ask(pool: Pool, **settings: Any) -> Recorder:
     """Send a request on a connection of the pool and wait for the end; Any: the settings of `start`."""
-    return await start(await pool.lease(), pool=pool, **settings).done()
+    return await start(pool.take() or await pool.connect(), pool=pool, **settings).done()
 
 
 def answer(*parts: bytes, then: str = "wait") -> Script:

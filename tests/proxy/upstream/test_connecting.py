@@ -40,7 +40,7 @@ async def test_refused_connection_is_told_at_once_with_its_address() -> None:
         began_s = time.monotonic()
 
         with pytest.raises(UpstreamConnect) as caught:
-            await make_pool(port).lease()
+            await make_pool(port).connect()
 
     assert time.monotonic() - began_s < 0.05
     assert f"127.0.0.1:{port}: " in caught.value.message
@@ -62,7 +62,7 @@ async def test_black_hole_is_given_up_at_the_connect_timeout() -> None:
         began_s = time.monotonic()
 
         with pytest.raises(UpstreamConnectTimeout) as caught:
-            await make_pool(port, timeouts=SHORT).lease()
+            await make_pool(port, timeouts=SHORT).connect()
 
         assert 0.18 <= time.monotonic() - began_s <= 0.24
         assert caught.value.message == f"test: no connection with 127.0.0.1:{port} within 0.2 s"
@@ -78,7 +78,7 @@ async def test_want_of_files_is_this_proxys_fault_and_not_the_providers() -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno(), hard))
         try:
             with pytest.raises(Overloaded) as caught:
-                await pool.lease()
+                await pool.connect()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -98,7 +98,7 @@ async def test_unknown_host_is_told_at_once_and_asked_again_the_next_time(monkey
     for _ in range(2):
         began_s = time.monotonic()
         with pytest.raises(UpstreamConnect, match=r"nowhere.invalid:80: no such host"):
-            await pool.lease()
+            await pool.connect()
         assert time.monotonic() - began_s < 0.1
 
     assert len(lookups) == 2
@@ -119,7 +119,7 @@ async def test_slow_lookup_is_bounded_shared_and_holds_up_no_other_host(monkeypa
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     async with Scripted(serve_forever) as server:
         slow = [make_pool(80, host="slow.invalid", timeouts=SHORT) for _ in range(8)]
-        asking = [asyncio.ensure_future(pool.lease()) for pool in slow for _ in range(5)]
+        asking = [asyncio.ensure_future(pool.connect()) for pool in slow for _ in range(5)]
         await asyncio.sleep(0.05)
         other = make_pool(server.port, host="localhost")
         began_s = time.monotonic()
@@ -196,7 +196,7 @@ async def test_bad_tls_is_refused_before_any_byte_of_a_request(
         pool = make_pool(server.port, tls=client_tls)
 
         with pytest.raises(UpstreamTls) as caught:
-            await pool.lease()
+            await pool.connect()
 
         assert reason in caught.value.message
         assert (caught.value.code, caught.value.may_have_executed) == ("upstream_tls", False)
@@ -215,7 +215,7 @@ async def test_handshake_that_never_comes_is_cut_and_its_socket_closed(client_tl
 
     async with Scripted(script) as server:
         with pytest.raises(UpstreamConnectTimeout, match="no TLS handshake with"):
-            await make_pool(server.port, tls=client_tls, timeouts=SHORT).lease()
+            await make_pool(server.port, tls=client_tls, timeouts=SHORT).connect()
 
         await asyncio.wait_for(gone.wait(), 0.5)
 
@@ -226,7 +226,7 @@ async def test_peer_that_closes_within_the_handshake_is_a_tls_failure(client_tls
 
     async with Scripted(script) as server:
         with pytest.raises(UpstreamTls):
-            await make_pool(server.port, tls=client_tls).lease()
+            await make_pool(server.port, tls=client_tls).connect()
 
 
 def test_bad_file_of_authorities_is_named(tmp_path: Path) -> None:
@@ -252,13 +252,13 @@ async def test_cancelled_connect_leaves_no_socket_behind() -> None:
     async with Scripted(serve_forever) as server:
         pool = make_pool(server.port)
         for turns in range(8):
-            leasing = asyncio.ensure_future(pool.lease())
+            connecting = asyncio.ensure_future(pool.connect())
             for _ in range(turns):
                 await asyncio.sleep(0)
-            leasing.cancel()
-            await asyncio.wait((leasing,))
-            if not leasing.cancelled():
-                leasing.result().abort()
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+            if not connecting.cancelled():
+                connecting.result().abort()
         await asyncio.sleep(0.02)
 
         assert all(peer.reader.at_eof() for peer in server.peers)

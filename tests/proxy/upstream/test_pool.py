@@ -51,13 +51,13 @@ async def test_newest_idle_connection_is_used_first() -> None:
         assert pool.busy == 0
 
 
-async def test_fresh_lease_passes_idle_connections_by() -> None:
+async def test_fresh_connection_passes_idle_ones_by() -> None:
     async with Scripted(serve_forever) as server:
         pool = make_pool(server.port)
         (first,) = await idle_connections(pool, 1)
 
-        assert await pool.lease(fresh=True) is not first
-        assert await pool.lease() is first
+        assert await pool.connect() is not first
+        assert pool.take() is first
         await pool.aclose()
 
 
@@ -184,7 +184,7 @@ async def test_closed_pool_lets_busy_connections_end() -> None:
     may_answer = asyncio.Event()
     async with Scripted(script) as server:
         pool = make_pool(server.port)
-        heard = start(await pool.lease())
+        heard = start(await pool.connect())
         pool.close()
         may_answer.set()
         await heard.done()
@@ -302,9 +302,9 @@ async def test_request_that_was_read_is_never_called_stale(
             assert heard.error.may_have_executed
 
 
-async def test_connection_lost_between_lease_and_send_is_stale() -> None:
+async def test_connection_lost_between_connect_and_send_is_stale() -> None:
     async with Scripted(serve_forever) as server:
-        connection = await make_pool(server.port).lease()
+        connection = await make_pool(server.port).connect()
         connection._transport.abort()
         await asyncio.sleep(0.01)
 
@@ -328,7 +328,7 @@ async def test_a_thousand_requests_over_flapping_sockets_never_execute_twice() -
         heard = await ask(pool, head=b"POST /%d HTTP/1.1\r\nHost: t\r\n\r\n" % number)
         while isinstance(heard.error, StaleConnection):
             stale.append(number)
-            heard = start(await pool.lease(fresh=True), head=b"POST /%d HTTP/1.1\r\nHost: t\r\n\r\n" % number)
+            heard = start(await pool.connect(), head=b"POST /%d HTTP/1.1\r\nHost: t\r\n\r\n" % number)
             await heard.done()
         return heard
 

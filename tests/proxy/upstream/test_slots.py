@@ -304,3 +304,26 @@ async def test_caller_is_forgotten_as_soon_as_its_waiter_is_served() -> None:
     gc.collect()
 
     assert forgotten() is None
+
+
+@pytest.mark.parametrize(("within_s", "words"), [(0.02, "0.02 s, which is all"), (5.0, "0.05 s")])
+async def test_the_shorter_of_the_lines_time_and_the_requests_counts_and_is_told(within_s: float, words: str) -> None:
+    slots = make_slots(queue_timeout_s=0.05)
+    slots.try_take()
+
+    with pytest.raises(Overloaded) as caught:
+        await slots.take(within_s=within_s)
+
+    assert caught.value.message.startswith(f"test: none of 1 became free within {words}")
+    assert ("the request's time" in caught.value.message) == (within_s == 0.02)
+    assert (slots.in_use, slots.waiting) == (1, 0)
+
+
+async def test_request_without_time_takes_a_free_slot_and_waits_for_none() -> None:
+    slots = make_slots()
+    await slots.take(within_s=-1.0)
+
+    with pytest.raises(Overloaded, match=r"within 0 s, which is all that was left"):
+        await slots.take(within_s=-1.0)
+
+    assert (slots.in_use, slots.waiting) == (1, 0)

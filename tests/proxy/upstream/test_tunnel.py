@@ -75,7 +75,7 @@ async def test_provider_is_reached_through_the_tunnel(is_tls: bool, tmp_path: Pa
 async def test_refusal_of_the_proxy_is_told_with_its_status(wire: bytes, message: str) -> None:
     async with Scripted(answer(wire, then="close")) as proxy:
         with pytest.raises(UpstreamConnect, match=message) as caught:
-            await make_pool(443, host="api.invalid", proxy_url=f"http://u:secret@127.0.0.1:{proxy.port}").lease()
+            await make_pool(443, host="api.invalid", proxy_url=f"http://u:secret@127.0.0.1:{proxy.port}").connect()
 
         assert f"proxy 127.0.0.1:{proxy.port}" in caught.value.message
         assert "secret" not in caught.value.message
@@ -89,7 +89,7 @@ async def test_silent_proxy_is_cut_at_the_connect_timeout() -> None:
                 host="api.invalid",
                 proxy_url=f"http://127.0.0.1:{proxy.port}",
                 timeouts=TimeoutSettings(connect=0.1),
-            ).lease()
+            ).connect()
 
         await asyncio.wait_for(proxy.peers[0].gone.wait(), 0.5)
 
