@@ -82,14 +82,24 @@ class Journey:
             ProxyError: nobody did; or the response broke off (`sink.is_started`).
             ConnectionError: the client left.
         """
-        plan, kit = self._plan, self._kit
+        plan, kit, generation = self._plan, self._kit, self._generation
+        is_hedging = generation.settings.hedging.enabled
         step = plan.first(kit.clock())
         if step is not None and plan.is_panic:
             kit.news.panicked(self._exchange, step)
         while step is not None:
-            failed = await self._try(step)
-            if not failed:
-                return
+            try:
+                if not self._may_begin(step):
+                    step = await self._find_slot(step)
+                if not is_hedging:
+                    await self._ask(generation, self._exchange, plan, step, self._sink, False)
+                    return
+                if not (failed := await self._hedge(step)):
+                    return
+            except (UpstreamError, ProviderBusy) as error:
+                if self._sink.is_started:
+                    raise
+                failed = ((step, error),)
             step = self._after(failed)
             if step is not None and step.wait_s:
                 await self._pause(step.wait_s)
@@ -97,27 +107,24 @@ class Journey:
                     break
         self._give_up()
 
-    async def _try(self, step: Step) -> Sequence[Unanswered]:
+    def _may_begin(self, step: Step) -> bool:
+        """Take a slot of the provider if there is one. Raises ProviderBusy if it was drained meanwhile."""
+        target = step.target
+        if target.health.drained_s is not None:
+            target.absence = target.absence_now(self._kit.clock())
+            raise _left_out(step)
+        return self._generation.endpoints[target.candidate.provider].slots.try_take()
+
+    async def _hedge(self, step: Step) -> Sequence[Unanswered]:
         """Ask one, or when it is late two; give who failed, the last one last; nobody once the client has its answer.
 
         Raises:
-            ProxyError: the response broke off, or this proxy itself is overloaded.
+            ProxyError: the response broke off.
         """
-        try:
-            if step.target.health.drained_s is not None:
-                step.target.absence = step.target.absence_now(self._kit.clock())
-                raise _left_out(step)
-            if not self._slots_of(step).try_take():
-                step = await self._find_slot(step)
-            if self._generation.settings.hedging.enabled:
-                hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
-                if (late_s := hedged.late_after_s(step)) is not None:
-                    return await hedged.run(step, late_s)
-            await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
-        except (UpstreamError, ProviderBusy) as error:
-            if self._sink.is_started:
-                raise
-            return ((step, error),)
+        hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
+        if (late_s := hedged.late_after_s(step)) is not None:
+            return await hedged.run(step, late_s)
+        await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
         return ()
 
     # -- one after the other -----------------------------------------------------------------------------------------

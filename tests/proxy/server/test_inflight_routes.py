@@ -178,9 +178,9 @@ async def test_request_in_the_queue_of_the_process_is_ended_in_its_place(
     upstream.stream(["slow"], gate=gate, gate_after=0)
     await proxy.start(providers={"vendor": upstream.provider()}, max_concurrency=1, plugins=WITNESS)
     first = ask(proxy, "first", stream=True)
-    await wait_for(proxy, "streaming")
+    await wait_for(proxy, "first_byte")
     second = ask(proxy, "second")
-    await wait_for(proxy, "streaming", "queued")
+    await wait_for(proxy, "first_byte", "queued")
 
     await end(proxy, "second")
     assert_ended_by_operator(await second)
@@ -199,9 +199,9 @@ async def test_request_in_the_line_of_a_provider_is_ended_in_its_place(
     upstream.stream(["slow"], gate=gate, gate_after=0)
     await proxy.start(providers={"vendor": upstream.provider(maxConcurrency=1)}, plugins=WITNESS)
     first = ask(proxy, "first", stream=True)
-    await wait_for(proxy, "streaming")
+    await wait_for(proxy, "first_byte")
     second = ask(proxy, "second")
-    shown = await wait_for(proxy, "streaming", "waiting_for_provider")
+    shown = await wait_for(proxy, "first_byte", "waiting_for_provider")
 
     await end(proxy, "second")
     assert_ended_by_operator(await second)
