@@ -83,7 +83,7 @@ class Pipeline:
             RetryBudget(budget.ratio, budget.capacity),
             RetryBudget(hedging.budget_percent / 100, HEDGE_BURST),
             News(events, metrics, clock),
-            Prober(tasks, events, lambda: self.generation.endpoints, clock),
+            Prober(tasks, events, lambda: self.generation, clock),
             tasks,
             redactor,
             Random(),
