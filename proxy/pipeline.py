@@ -244,16 +244,16 @@ class Pipeline:
         Raises:
             ProxyError: nobody has the model.
         """
+        request = exchange.request
         candidates = exchange.rivals = self._find(generation, exchange)
-        if exchange.request.model is None:
+        if request.upload is not None:  # a form is passed on as it is, with the name that stands in it
+            candidates = [one for one in candidates if one.model == request.model] or candidates[:1]
+        if request.model is None:
             candidates = candidates[:1]
         elif len(candidates) > 1:
             candidates = generation.host.dispatch.select(exchange, candidates)
-            if not generation.policies.of(exchange.request.model).is_failover_on:
+            if not generation.policies.of(request.model).is_failover_on:
                 candidates = candidates[:1]
-            elif exchange.request.upload is not None:  # a form is passed on as it is, with the name that stands in it
-                asked = candidates[0].model
-                candidates = [candidate for candidate in candidates if candidate.model == asked]
         exchange.candidates = candidates
         return candidates
 
