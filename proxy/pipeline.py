@@ -81,7 +81,7 @@ class Pipeline:
             RetryBudget(budget.ratio, budget.capacity),
             RetryBudget(hedging.budget_percent / 100, HEDGE_BURST),
             News(events, metrics, clock),
-            Prober(tasks, events, lambda: self.generation.endpoints, clock),
+            Prober(tasks, events, lambda: self.generation, clock),
             tasks,
             redactor,
             Random(),
@@ -243,16 +243,16 @@ class Pipeline:
         Raises:
             ProxyError: nobody has the model.
         """
+        request = exchange.request
         candidates = exchange.rivals = self._find(generation, exchange)
-        if exchange.request.model is None:
+        if request.upload is not None:  # a form is passed on as it is, with the name that stands in it
+            candidates = [one for one in candidates if one.model == request.model] or candidates[:1]
+        if request.model is None:
             candidates = candidates[:1]
         elif len(candidates) > 1:
             candidates = generation.host.dispatch.select(exchange, candidates)
-            if not generation.policies.of(exchange.request.model).is_failover_on:
+            if not generation.policies.of(request.model).is_failover_on:
                 candidates = candidates[:1]
-            elif exchange.request.upload is not None:  # a form is passed on as it is, with the name that stands in it
-                asked = candidates[0].model
-                candidates = [candidate for candidate in candidates if candidate.model == asked]
         exchange.candidates = candidates
         return candidates
 

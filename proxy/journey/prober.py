@@ -1,13 +1,14 @@
 """Finds out by an unbilled call whether a provider whose circuit is open is back, so that no request has to."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from proxy.errors import ProxyError, UpstreamError
 from proxy.events import Events
 from proxy.exchange import ResponseHead
 from proxy.providers.base import RemoteProvider
+from proxy.reload.generation import Generation
 from proxy.routing.health import ProviderHealth
 from proxy.tasks import Tasks
 from proxy.upstream.endpoint import Endpoint
@@ -48,36 +49,43 @@ class Prober:
     """Probes providers with open circuits, one task for each.
 
     Args:
-        endpoints: gives those of the revision in force.
+        generation: gives the one in force.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, tasks: Tasks, events: Events, endpoints: Callable[[], Mapping[str, Endpoint]], clock: Callable[[], float]
+        self, tasks: Tasks, events: Events, generation: Callable[[], Generation], clock: Callable[[], float]
     ) -> None:
         self._tasks = tasks
         self._events = events
-        self._endpoints = endpoints
+        self._generation = generation
         self._clock = clock
         self._running: dict[ProviderHealth, asyncio.Task[Any]] = {}  # Any: as in Tasks
 
     def begin(self, health: ProviderHealth) -> None:
         """Probe a provider until it is back, if its settings say so; requests are no probes meanwhile."""
-        name = health.name
-        endpoint = self._endpoints().get(name)
-        if endpoint is None or not endpoint.provider.settings.active_probe.enabled or health in self._running:
+        if self._endpoint(health) is None or health in self._running:
             return
         health.awaits_probe = True
-        self._running[health] = self._tasks.spawn(self._watch(health), name=f"probe of {name}")
+        self._running[health] = self._tasks.spawn(self._watch(health), name=f"probe of {health.name}")
+
+    def _endpoint(self, health: ProviderHealth) -> Endpoint | None:
+        """Give where to probe a provider; None if it is not to be, or if its name leads to another place now."""
+        generation = self._generation()
+        if generation.health.get(health.name) is not health:
+            return None
+        endpoint = generation.endpoints[health.name]
+        return endpoint if endpoint.provider.settings.active_probe.enabled else None
 
     async def _watch(self, health: ProviderHealth) -> None:
         name = health.name
         try:
             while health.has_open_circuit:
-                endpoint = self._endpoints().get(name)
-                if endpoint is None or not endpoint.provider.settings.active_probe.enabled:
+                if (endpoint := self._endpoint(health)) is None:
                     return
                 await asyncio.sleep(endpoint.provider.settings.active_probe.interval)
+                if (endpoint := self._endpoint(health)) is None:  # changed meanwhile
+                    return
                 if (status := await _status(endpoint)) is not None and status < ALIVE_BELOW:
                     self._events.emit("INFO", "probe_answered", f"{name} answers a probe with status {status}")
                     return

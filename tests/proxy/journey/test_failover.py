@@ -474,6 +474,41 @@ async def test_upload_is_not_sent_to_a_fallback_model_whose_name_it_does_not_say
     assert "upstream_connect" in reply.text
 
 
+ORDERS = [["down/whisper-1", "odd/other", "well/whisper-1"], ["odd/other", "down/whisper-1", "well/whisper-1"]]
+
+
+@pytest.mark.parametrize("targets", ORDERS, ids=["in between", "first"])
+async def test_upload_passes_by_who_names_the_model_otherwise(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, targets: list[str]
+) -> None:
+    spare.reply_status(200, {"text": "heard"})
+    async with FaultProxy(upstream.url) as way:
+        way.set(Fault.refuse())
+        await proxy.start(
+            providers={"down": way.provider(), "odd": upstream.provider(), "well": spare.provider()},
+            models={"whisper-1": targets},
+        )
+
+        reply = await proxy.request("POST", "/v1/audio/transcriptions", FORM, FORM_TYPE)
+
+    assert (reply.status, reply.header("x-provider"), reply.header("x-attempts")) == (200, "well", "2")
+    assert (upstream.requests_seen, bytes(spare.last_request.body)) == (0, FORM)
+    await given_back(proxy)
+
+
+async def test_upload_whose_model_everybody_names_otherwise_is_refused_with_a_name_to_send(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(
+        providers={"a": upstream.provider(), "b": spare.provider()}, models={"whisper-1": ["a/one", "b/two"]}
+    )
+
+    reply = await proxy.request("POST", "/v1/audio/transcriptions", FORM, FORM_TYPE)
+
+    assert (reply.status, upstream.requests_seen, spare.requests_seen) == (400, 0, 0)
+    assert "a knows 'whisper-1' as 'one', and a form is passed on as it is" in reply.text
+
+
 @pytest.mark.parametrize("status", [503, 500, 429])
 async def test_upload_that_was_sent_is_sent_to_nobody_else(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, status: int

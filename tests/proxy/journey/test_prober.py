@@ -58,6 +58,52 @@ async def test_first_request_after_an_answered_probe_tries_the_provider(
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "probe of first"]
 
 
+async def move(proxy: ProxyHarness, provider: FakeProvider, **probe: Any) -> None:  # Any: of `activeProbe`
+    """Let the provider `first` be another place from now on."""
+    patch = {"providers": {"first": {"baseUrl": f"{provider.url}/v1", "activeProbe": probe}}}
+    reply = await proxy.request("PATCH", "/config", patch)
+    assert reply.status == 200, reply.text
+
+
+async def test_provider_that_takes_the_place_of_a_failing_one_under_its_name_is_probed_for_itself(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.reply_status(503)
+    spare.reply_status(503)
+    probe = {"enabled": True, "interval": "1h"}
+    await proxy.start(providers={"first": upstream.provider(activeProbe=probe)}, breaker=BREAKER)
+    await proxy.chat("one")
+    earlier = proxy.app.pipeline.generation.health["first"]
+    assert earlier.awaits_probe
+
+    await move(proxy, spare, interval="40ms")
+    health = proxy.app.pipeline.generation.health["first"]
+    inherited = health.awaits_probe
+    await proxy.chat("two")
+
+    assert (health is earlier, inherited, health.awaits_probe) == (False, False, True)
+    await until(lambda: paths(spare).count("/v1/models") >= 2, "probes of its own")
+    spare.reply("well")
+    await until(lambda: not health.awaits_probe, "requests try it again")
+    assert (await proxy.chat("three")).text == "well"
+
+
+async def test_provider_that_takes_the_place_of_a_failing_one_is_not_probed_for_that(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    upstream.reply_status(503)
+    await proxy.start(providers={"first": probed(upstream)}, breaker=BREAKER)
+    await proxy.chat("one")
+
+    await move(proxy, spare)
+    await until(
+        lambda: all(task.get_name() != "probe of first" for task in asyncio.all_tasks()), "the end of the probing"
+    )
+
+    assert spare.requests_seen == 0
+    assert "probe_answered" not in [event.kind for event in proxy.events.recent()]
+
+
 async def test_probing_ends_when_it_is_switched_off(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
