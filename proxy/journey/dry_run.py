@@ -1,14 +1,21 @@
 """A request that is not made: who would be asked for it, in which order, and why the others would not."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
+
+from orjson import dumps
 
 from proxy.errors import TranslationUnsupported, UnknownModel
 from proxy.exchange import Candidate, Exchange, JsonObject
 from proxy.formats.registry import translates_to
 from proxy.reload.generation import Generation
-from proxy.routing.explain import Moment, Prospect, left_out, prospect_of, rows, verdict_of
+from proxy.routing.explain import Moment, Prospect, Verdict, left_out, prospect_of, rows, verdict_of
 from proxy.routing.policy import Policy
 from proxy.routing.state import When
+
+NOBODY_ENABLED: Final = Verdict(
+    None, "nobody is asked: every provider that has the model is disabled, and a client gets 404 model_not_found"
+)
 
 Choose = Callable[[Generation, Exchange], Sequence[Candidate]]
 """Finds and orders the candidates of an exchange."""
@@ -22,18 +29,24 @@ def explain(exchange: Exchange, generation: Generation, choose: Choose, *, when:
     Returns:
         `{"model", "format", "summary", "first": "provider/model" | None, "panic": bool, "candidates": [rows],
         "fallbacks": [rows], "notCandidates": [{"provider", "why"}], "balancer": as it notes, "policy": {...}}`; for
-        the rows see `routing.explain`.
+        the rows see `routing.explain`. Where all who have the model are disabled, nobody is asked; a request gets 404.
     Raises:
         ProxyError: as a request would get it.
     """
     request = exchange.request
     model, format_name = request.model or "", request.operation.format
-    chosen = choose(generation, exchange)
+    disabled = generation.candidates.disabled(model)
+    chosen: Sequence[Candidate] = ()
+    try:
+        chosen = choose(generation, exchange)
+    except UnknownModel:
+        if not disabled:
+            raise
     balancer = exchange.notes.get("balancer")
     policy = generation.policies.of(model)
     prospects = _prospects(chosen, generation, now_s)
-    fallbacks = _prospects(_fallbacks(exchange, generation, policy, chosen), generation, now_s)
-    verdict = verdict_of(prospects, fallbacks)
+    fallbacks = _prospects(_fallbacks(exchange, generation, policy, chosen), generation, now_s) if chosen else []
+    verdict = verdict_of(prospects, fallbacks) if chosen else NOBODY_ENABLED
     moment = Moment(now_s, when, request.is_streaming)
     unchosen = [one for one in exchange.rivals if one not in chosen]
     return {
@@ -45,6 +58,7 @@ def explain(exchange: Exchange, generation: Generation, choose: Choose, *, when:
         "candidates": [
             *rows(prospects, verdict, policy, moment),
             *left_out(unchosen, _why_unchosen(policy), moment),
+            *(row for one in disabled for row in left_out((one,), _why_disabled(one), moment, cause="disabled")),
         ],
         "fallbacks": rows(fallbacks, verdict, policy, moment, before=sum(one.absence is None for one in prospects)),
         "notCandidates": [
@@ -54,6 +68,11 @@ def explain(exchange: Exchange, generation: Generation, choose: Choose, *, when:
         "balancer": balancer,
         "policy": _as_json(policy),
     }
+
+
+def _why_disabled(candidate: Candidate) -> str:
+    patch = dumps({"providers": {candidate.provider: {"enabled": True}}}).decode()
+    return f"disabled: providers.{candidate.provider}.enabled is false; PATCH /config with {patch} enables it"
 
 
 def _why_unchosen(policy: Policy) -> str:

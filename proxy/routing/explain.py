@@ -121,9 +121,11 @@ def rows(
     return found
 
 
-def left_out(candidates: Sequence[Candidate], why: str, moment: Moment) -> list[JsonObject]:
+def left_out(
+    candidates: Sequence[Candidate], why: str, moment: Moment, *, cause: str | None = None
+) -> list[JsonObject]:
     """Write candidates that are not even put into an order, as `rows` does."""
-    return [_row(Prospect(one, None, 1.0), why, moment, is_in=False) for one in candidates]
+    return [{**_row(Prospect(one, None, 1.0), why, moment, is_in=False), "cause": cause} for one in candidates]
 
 
 def _why(prospect: Prospect, verdict: Verdict, policy: Policy, *, is_in: bool) -> str:

@@ -13,6 +13,7 @@ from tests.e2e.rig import until
 
 KEYS = ["sk-canary-first-0c5d21aa", "sk-canary-second-77e1bbbb"]
 CALLER = "sk-canary-of-the-client-9f31"
+OFF = 'disabled: providers.off.enabled is false; PATCH /config with {"providers":{"off":{"enabled":true}}} enables it'
 BREAKER = {"failures": 2, "cooldown": "30s", "maxCooldown": "60s"}
 
 
@@ -195,10 +196,11 @@ async def test_explain_tells_who_is_asked_in_which_order_and_why_the_others_are_
     assert [(one["candidate"], one["in"], one["why"]) for one in told["candidates"]] == [
         ("first/gpt-4o", False, "drained by an operator"),
         ("second/gpt-4o", True, "asked first"),
+        ("off/gpt-4o", False, OFF),
     ]
     assert [one["candidate"] for one in told["fallbacks"]] == ["second/gpt-3"]
     assert told["candidates"][0]["price"] == {"input": 2.0, "output": 8.0}
-    assert [one["provider"] for one in told["notCandidates"]] == ["claude", "off"]
+    assert [one["provider"] for one in told["notCandidates"]] == ["claude"]
     assert told["balancer"]["strategy"] == "priority"
     assert (told["policy"]["attempts"], told["policy"]["fallbacks"]) == (3, ["second/gpt-3", "nobody-has-it"])
     assert (upstream.requests_seen, spare.requests_seen) == (0, 0)
@@ -226,6 +228,28 @@ async def test_explain_says_what_failover_and_routes_leave_out(
     assert small["first"] == "first/m"
     assert (large["first"], large["balancer"]["route"]) == ("second/m", 0)
     assert large["candidates"][1]["why"] == "left out by the balancer, or by another plugin that chooses"
+
+
+@pytest.mark.parametrize(("model", "of_vendor"), [("gpt-4o", "gpt-4o"), ("fast", "x"), ("off/any", "any")])
+async def test_explain_shows_who_has_the_model_and_is_disabled(
+    proxy: ProxyHarness, upstream: FakeProvider, model: str, of_vendor: str
+) -> None:
+    await proxy.start(
+        providers={"off": upstream.provider(models=["gpt-*"], enabled=False), "on": upstream.provider(models=["o3"])},
+        models={"fast": ["off/x"]},
+    )
+
+    told = await ask(proxy, "GET", f"/providers/explain?model={model}")
+    reply = await proxy.chat("Hello", model=model)
+
+    assert told["summary"] == (
+        "nobody is asked: every provider that has the model is disabled, and a client gets 404 model_not_found"
+    )
+    assert (told["first"], told["panic"], told["fallbacks"]) == (None, False, [])
+    (row,) = told["candidates"]
+    assert (row["candidate"], row["in"], row["cause"], row["why"]) == (f"off/{of_vendor}", False, "disabled", OFF)
+    assert [one["provider"] for one in told["notCandidates"]] == ["on"]
+    assert reply.status == 404
 
 
 async def test_explain_foretells_a_panic(proxy: ProxyHarness, upstream: FakeProvider) -> None:
