@@ -252,6 +252,44 @@ async def test_explain_shows_who_has_the_model_and_is_disabled(
     assert reply.status == 404
 
 
+async def test_explain_names_who_has_room_where_the_first_has_none(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    upstream.stream(["slow"], gate=gate, gate_after=0)
+    providers = {"vendor": upstream.provider(maxConcurrency=1), "spare": spare.provider(priority=1)}
+    await proxy.start(providers=providers)
+    running = asyncio.create_task(proxy.chat("Hello", stream=True))
+    await upstream.wait_for_request()
+
+    told = await ask(proxy, "GET", "/providers/explain?model=fake-model")
+    reply = await proxy.chat("Hello")
+    gate.set()
+    await running
+
+    assert told["summary"] == (
+        "spare/fake-model is asked first, because vendor/fake-model is busy (1 of 1 calls, 0 wait)"
+    )
+    assert [(one["provider"], one["cause"]) for one in told["candidates"]] == [("spare", None), ("vendor", "busy")]
+    assert told["candidates"][1]["slots"] == {"inUse": 1, "limit": 1, "waiting": 0}
+    assert reply.text == "from the spare"
+
+
+async def test_explain_says_that_the_retry_budget_of_the_process_is_used_up(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers={"vendor": upstream.provider(), "spare": spare.provider(priority=1)})
+    before = await ask(proxy, "GET", "/providers/explain?model=m")
+    while proxy.app.pipeline.overview._kit.retries.withdraw():
+        pass
+
+    told = await ask(proxy, "GET", "/providers/explain?model=m")
+
+    assert before["notes"] == []
+    assert [note.partition(" (")[0] for note in told["notes"]] == ["the retry budget of the process is used up"]
+    assert [(one["provider"], one["in"]) for one in told["candidates"]] == [("vendor", True), ("spare", False)]
+
+
 async def test_explain_foretells_a_panic(proxy: ProxyHarness, upstream: FakeProvider) -> None:
     upstream.reply_status(500)
     await proxy.start(providers={"vendor": upstream.provider()}, breaker=BREAKER)
