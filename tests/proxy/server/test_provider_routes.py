@@ -299,6 +299,7 @@ async def test_explain_foretells_a_panic(proxy: ProxyHarness, upstream: FakeProv
     told = await ask(proxy, "GET", "/providers/explain?model=fake-model&stream=true")
 
     assert (told["panic"], told["first"]) == (True, "vendor/fake-model")
+    assert told["balancer"] is None  # there was nothing to put in order
     assert told["candidates"][0]["cause"] == "open"
 
 
