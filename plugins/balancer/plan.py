@@ -16,6 +16,11 @@ from proxy.exchange import Candidate, Exchange, Request
 AS_LISTED: Final = "as-listed"
 """Noted for a strategy where a route gives the order itself."""
 
+PROMPTLESS: Final = (
+    "affinity is prompt, and a dry run has none: a request with one goes where its session belongs, "
+    "which may be any of those that share the work"
+)
+
 _priority_of = attrgetter("priority")
 
 
@@ -108,4 +113,5 @@ def _note(
         "passedOver": passed_over,
         "affinity": affinity,
         "sticky": session is not None and strategy is not None,
+        "caveat": PROMPTLESS if affinity == "prompt" and session is None and strategy is not None else None,
     }

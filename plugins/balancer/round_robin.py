@@ -31,7 +31,10 @@ class RoundRobin:
         return len(self._dues)
 
     def order(self, equals: Sequence[Candidate], *, is_dry_run: bool = False) -> list[Candidate]:
-        """Put who has waited longest for its turn first, the others behind it in the order of their turns.
+        """Put who has waited longest for its turn first, the others behind it as drawn by weight.
+
+        Who is left out, full or failing is passed over afterwards: were the others in the order of their turns, all
+        of its work would fall to the same neighbour.
 
         Args:
             equals: their weights may change from call to call.
@@ -48,9 +51,10 @@ class RoundRobin:
             # Debts of another scale of weights would last for hundreds of turns.
             scale = 1.0 if earlier[0] == total else total / earlier[0]
             dues = [due * scale + candidate.weight for due, candidate in zip(earlier[1], equals, strict=True)]
-            turns = sorted(range(len(dues)), key=dues.__getitem__, reverse=True)
-            ordered = [equals[index] for index in turns]
-            dues[turns[0]] -= total
+            first = max(range(len(dues)), key=dues.__getitem__)
+            dues[first] -= total
+            others = [*equals[:first], *equals[first + 1 :]]
+            ordered = [equals[first], *(by_weight(others, self._random) if len(others) > 1 else others)]
         if not is_dry_run:
             self._dues.pop(key, None)
             if len(self._dues) >= MOST_SETS:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.config.balancing_issues import balancing_issues
 from proxy.config.document import dotted
 from proxy.config.failover_issues import failover_issues
 from proxy.config.file_issues import file_issues
@@ -61,6 +62,7 @@ def find_issues(facts: Facts) -> list[Issue]:
     loaded = facts.loaded
     found = list(routing_issues(loaded))
     found += failover_issues(loaded)
+    found += balancing_issues(loaded)
     found += limit_issues(loaded)
     found += provider_issues(loaded)
     found += file_issues(loaded, facts.base, facts.file)

@@ -60,7 +60,8 @@ class Overview:
 
     def explain(self, exchange: Exchange) -> JsonObject:
         """Tell who would be asked for a request, and why the others would not; see `dry_run.explain`."""
-        told = explain(exchange, self._generation(), self._choose, when=self._when, now_s=self._kit.clock())
+        kit = self._kit
+        told = explain(exchange, self._generation(), self._choose, kit.retries, when=self._when, now_s=kit.clock())
         return {**told, "retryBudget": self._budget()}
 
     def requests(self) -> JsonObject:

@@ -52,7 +52,7 @@ class Candidates:
         self._health = health or {}
         self._prices = {name: _price_list(provider.settings.prices) for name, provider in providers.items()}
         self._aliases = settings.models
-        self._disabled = [name for name, one in settings.providers.items() if not one.enabled]
+        self._disabled = {name: one for name, one in settings.providers.items() if not one.enabled}
         self._providers = providers
         is_echo_alone = all(provider.settings.type == "echo" for provider in providers.values())
         self._patterns = [
@@ -86,14 +86,32 @@ class Candidates:
         return found
 
     def passed_over(self, model: str, format_name: str, translates_to: frozenset[str] = frozenset()) -> dict[str, str]:
-        """Tell why the other providers have no part in a model that somebody has: `{provider: why}`.
+        """Tell why others have no part in a model: `{provider: why}`, without those that `disabled` lists."""
+        matching = self._matching(model) if len(model) <= MAX_MODEL_CHARS else []
+        found = {one.provider for one in matching if self._can_serve(one, format_name, translates_to)}
+        having = {one.provider for one in matching}
+        why = {name: self._why_not(name, model, format_name, having) for name in self._providers if name not in found}
+        waiting = {one.provider for one in self.disabled(model)}
+        return why | {name: f"providers.{name}.enabled is false" for name in self._disabled if name not in waiting}
 
-        Raises: as `find`.
-        """
-        found = {one.provider for one in self.find(model, format_name, translates_to)}
-        matching = {one.provider for one in self._matching(model)}
-        why = {name: self._why_not(name, model, format_name, matching) for name in self._providers if name not in found}
-        return why | {name: f"providers.{name}.enabled is false" for name in self._disabled}
+    def disabled(self, model: str) -> Sequence[Candidate]:
+        """List who else would be asked for a model, were its provider enabled; whatever its format."""
+        if len(model) > MAX_MODEL_CHARS:
+            return ()
+        named = [target.partition("/") for target in self._aliases.get(model, (model,))]
+        if found := [
+            Candidate(name, of_vendor, priority, self._disabled[name].weight)
+            for priority, (name, slash, of_vendor) in enumerate(named)
+            if slash and of_vendor and name in self._disabled and self._disabled[name].type != "http"
+        ]:
+            return found
+        if model in self._aliases:
+            return ()
+        return [
+            Candidate(name, model, settings.priority, settings.weight)
+            for name, settings in self._disabled.items()
+            if settings.type not in ("echo", "http") and compile_patterns(settings.models).fullmatch(model)
+        ]
 
     def default(self, format_name: str) -> Sequence[Candidate]:
         """Find who could take the paths of a format that name no model, echo only while it is alone."""

@@ -5,31 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.exchange import Candidate, JsonObject
-from proxy.routing.health import Absence, ProviderHealth
 from proxy.routing.policy import Policy
+from proxy.routing.prospects import Prospect, instead_of
+from proxy.routing.reach import Reach
 from proxy.routing.state import When
 
 FADED_S: Final = 0.001
 """Averages fade while nothing is called; below this they say nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prospect:
-    """One candidate as a request would find it now.
-
-    Args:
-        absence: why it would be left out; None if it would not.
-        share: which part of its requests it gets, from 0 to 1: less than all while it comes back.
-    """
-
-    candidate: Candidate
-    absence: Absence | None
-    share: float
-
-    @property
-    def name(self) -> str:
-        """`provider/model`, for people."""
-        return f"{self.candidate.provider}/{self.candidate.model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +48,18 @@ class Moment:
     is_streaming: bool
 
 
-def prospect_of(candidate: Candidate, health: ProviderHealth, now_s: float) -> Prospect:
-    """Look at one candidate; a model that was never asked for leaves no trace."""
-    lane = health.known(candidate.model) or health.unknown(candidate.model)
-    return Prospect(candidate, health.absence(lane, now_s), health.share(lane, now_s))
-
-
-def verdict_of(prospects: Sequence[Prospect], fallbacks: Sequence[Prospect]) -> Verdict:
-    """Tell who would be asked first, by the rules of `Plan.first`.
+def verdict_of(prospects: Sequence[Prospect], fallbacks: Sequence[Prospect], policy: Policy) -> Verdict:
+    """Tell who would be asked first, by the rules of `Plan.first` and, where that one has no room, `Plan.beside`.
 
     Args:
         prospects: in the order in which they are to be asked.
         fallbacks: who follows them.
     """
-    well = [one for one in (*prospects, *fallbacks) if one.absence is None]
+    well = [one for one in (*prospects, *fallbacks) if one.is_well]
     if well:
-        first = next((one for one in well if one.share >= 1.0), well[0])
-        return Verdict(first, _first_of(first, well, prospects))
+        chosen = next((one for one in well if one.share >= 1.0), well[0])
+        first = instead_of(chosen, well, policy)
+        return Verdict(first, _first_of(first, chosen, well))
     soft = tuple(one for one in (*prospects, *fallbacks) if one.absence is not None and not one.absence.is_hard)
     if not soft:
         return Verdict(None, "nobody may be asked now; a client gets an error with every candidate's reason")
@@ -91,17 +68,23 @@ def verdict_of(prospects: Sequence[Prospect], fallbacks: Sequence[Prospect]) -> 
     return Verdict(soft[0] if len(soft) == 1 else None, summary, soft)
 
 
-def _first_of(first: Prospect, well: Sequence[Prospect], prospects: Sequence[Prospect]) -> str:
+def _first_of(first: Prospect, chosen: Prospect, well: Sequence[Prospect]) -> str:
+    """Say who is asked first, in place of which chosen one, and whether at once."""
+    room = f", because {chosen.name} is busy ({chosen.room})" if first is not chosen else ""
+    if first.room.is_full:
+        room = f", and waits for its turn there: {first.room}"
     if first.share < 1.0:
-        return f"{first.name} is asked first, though it has just come back: nobody else is well"
-    sharing = [f"{one.name} ({one.share:.0%} of its share)" for one in well[: well.index(first)]]
+        others = "nobody else is well and has room" if first is not chosen else "nobody else is well"
+        return f"{first.name} is asked first{room}, though it has just come back: {others}"
+    before = [one for one in well[: well.index(first)] if one.share < 1.0 and not one.room.is_full]
+    sharing = [f"{one.name} ({one.share:.0%} of its share)" for one in before]
     but = f", but for what {', '.join(sharing)} gets while it comes back" if sharing else ""
-    instead = "" if first in prospects else "nobody who has the model may be asked; its fallback "
-    return f"{instead}{first.name} is asked first{but}"
+    instead = "nobody who has the model may be asked; its fallback " if first.turn else ""
+    return f"{instead}{first.name} is asked first{room}{but}"
 
 
 def rows(
-    prospects: Sequence[Prospect], verdict: Verdict, policy: Policy, moment: Moment, *, before: int = 0
+    prospects: Sequence[Prospect], verdict: Verdict, reach: Reach, moment: Moment, *, before: int = 0
 ) -> list[JsonObject]:
     """Write candidates as JSON, in the order in which they are asked.
 
@@ -109,38 +92,41 @@ def rows(
         before: how many attempts come before these.
     Returns:
         `[{"candidate": "provider/model", "provider", "model", "in": bool, "why", "cause": str | None, "until", "share",
-        "priority", "weight", "inFlight", "latencyMs": as strategies see it, "price": {"input", "output"} | None}]`.
+        "priority", "weight", "inFlight", "slots": {"inUse", "limit", "waiting"} | None, "latencyMs": as strategies see
+        it, "price": {"input", "output"} | None}]`; of `slots` None where there is no limit.
     """
     found = []
     for prospect in prospects:
-        is_well = prospect.absence is None
-        is_in = prospect in (verdict.first, *verdict.desperate) or (is_well and before < policy.attempts)
-        before += is_well
-        why = _why(prospect, verdict, policy, is_in=is_in)
+        is_in = prospect in (verdict.first, *verdict.desperate) or (prospect.is_well and before < reach.attempts)
+        before += prospect.is_well
+        why = _why(prospect, verdict, reach, is_in=is_in)
         found.append(_row(prospect, why, moment, is_in=is_in))
     return found
 
 
-def left_out(candidates: Sequence[Candidate], why: str, moment: Moment) -> list[JsonObject]:
+def left_out(
+    candidates: Sequence[Candidate], why: str, moment: Moment, *, cause: str | None = None
+) -> list[JsonObject]:
     """Write candidates that are not even put into an order, as `rows` does."""
-    return [_row(Prospect(one, None, 1.0), why, moment, is_in=False) for one in candidates]
+    return [{**_row(Prospect(one, None, 1.0), why, moment, is_in=False), "cause": cause} for one in candidates]
 
 
-def _why(prospect: Prospect, verdict: Verdict, policy: Policy, *, is_in: bool) -> str:
-    absence = prospect.absence
+def _why(prospect: Prospect, verdict: Verdict, reach: Reach, *, is_in: bool) -> str:
+    absence, room = prospect.absence, prospect.room
     if absence is not None:
         return f"asked all the same, because nobody is well: {absence.reason}" if is_in else absence.reason
     if prospect is verdict.first:
-        return "asked first"
+        return f"asked first, as soon as it has room: {room}" if room.is_full else "asked first"
+    busy = f"busy: {room}; " if room.is_full else ""
     if not is_in:
-        return f"the request has made its {policy.attempts} attempts before (failover.attempts)"
+        return f"{busy}{reach.why}"
     if prospect.share < 1.0:
-        return f"coming back: takes {prospect.share:.0%} of its share, else asked if the others fail"
-    return "asked if those before it fail"
+        return f"{busy}coming back: takes {prospect.share:.0%} of its share, else asked if the others fail"
+    return f"{busy}asked if those before it fail"
 
 
 def _row(prospect: Prospect, why: str, moment: Moment, *, is_in: bool) -> JsonObject:
-    candidate, absence = prospect.candidate, prospect.absence
+    candidate, absence, room = prospect.candidate, prospect.absence, prospect.room
     load, price = candidate.load, candidate.price
     latency_s = (None if load is None else load.latency_s(moment.is_streaming, moment.now_s)) or 0.0
     return {
@@ -149,12 +135,13 @@ def _row(prospect: Prospect, why: str, moment: Moment, *, is_in: bool) -> JsonOb
         "model": candidate.model,
         "in": is_in,
         "why": why,
-        "cause": None if absence is None else absence.cause,
+        "cause": absence.cause if absence is not None else "busy" if room.is_full else None,
         "until": None if absence is None else moment.when(absence.until_s),
         "share": round(prospect.share, 3),
         "priority": candidate.priority,
         "weight": candidate.weight,
         "inFlight": None if load is None else load.in_flight,
+        "slots": None if room.limit is None else {"inUse": room.in_use, "limit": room.limit, "waiting": room.waiting},
         "latencyMs": round(latency_s * 1000, 1) if latency_s >= FADED_S else None,
         "price": None if price is None else {"input": price.input_usd, "output": price.output_usd},
     }

@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from plugins.balancer.round_robin import MOST_SETS, RoundRobin
@@ -30,12 +30,29 @@ def test_weights_are_spread_rather_than_served_in_a_row() -> None:
     assert firsts_of(turns, candidates_of(5, 1, 1), 7) == "aabacaa"
 
 
-def test_others_stand_behind_in_the_order_of_their_turns() -> None:
+def test_everybody_stands_in_the_order_once() -> None:
     turns = RoundRobin(Random(1))
-    turns.order(candidates_of(1, 1, 1))
-    turns.order(candidates_of(1, 1, 1))
 
-    assert names(turns.order(candidates_of(1, 1, 1))) == ["b", "c", "a"]
+    orders = [names(turns.order(candidates_of(3, 1, 2, 1))) for _ in range(50)]
+
+    assert all(sorted(order) == ["a", "b", "c", "d"] for order in orders)
+
+
+@given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=3, max_size=6), st.data(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=15, phases=[Phase.explicit, Phase.generate])  # shrinking took five minutes
+def test_turns_of_those_left_out_go_to_the_others_by_weight(
+    weights: list[float], data: st.DataObject, seed: int
+) -> None:
+    candidates, rounds = candidates_of(*weights), 10_000
+    everybody = names(candidates)
+    out = data.draw(st.sets(st.sampled_from(everybody), min_size=1, max_size=len(everybody) - 2))
+    turns = RoundRobin(Random(seed))
+
+    served = Counter(next(one for one in names(turns.order(candidates)) if one not in out) for _ in range(rounds))
+
+    left = [one for one in candidates if one.provider not in out]
+    for one in left:
+        assert abs(served[one.provider] / rounds - one.weight / sum(each.weight for each in left)) < 0.02
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=8), st.integers(), st.integers(1, 400))

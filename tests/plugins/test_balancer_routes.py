@@ -215,6 +215,10 @@ def test_targets_of_an_alias_share_the_work_only_where_priority_is_ignored() -> 
     assert Counter(shared[1:]) == {"a": 3, "b": 3, "c": 3}
 
 
+CAVEAT = (
+    "affinity is prompt, and a dry run has none: a request with one goes where its session belongs, "
+    "which may be any of those that share the work"
+)
 ROUTES = [{"when": {"model": "o*"}, "use": ["a"]}, {"use": ["nobody"]}, {"when": {"key": "k"}, "use": ["b", "c"]}]
 
 
@@ -243,6 +247,23 @@ def test_dry_run_notes_what_was_decided(exchange: Any, section: Any, expected: A
     note = noted(asked(is_dry_run=True, **exchange), **section)
 
     assert {key: note[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "has_caveat"),
+    [
+        ({"affinity": "prompt"}, True),
+        ({"models": {"gpt-4o": {"affinity": "prompt"}}}, True),
+        ({"affinity": "prompt", "routes": [{"use": ["a"], "strategy": "cost"}]}, True),
+        ({"affinity": "prompt", "routes": [{"use": ["a"]}]}, False),
+        ({"affinity": "header"}, False),
+        ({}, False),
+    ],
+)
+def test_dry_run_says_that_it_has_no_prompt_to_go_by(section: Any, has_caveat: bool) -> None:
+    caveat = noted(asked({"model": "gpt-4o"}, is_dry_run=True), **section)["caveat"]
+
+    assert caveat == (CAVEAT if has_caveat else None)
 
 
 @pytest.mark.parametrize("caller", ["k", None])

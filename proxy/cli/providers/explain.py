@@ -52,6 +52,8 @@ def run(options: argparse.Namespace, session: Session) -> int:
         screen.line(f"no candidate: {other.get('provider')} ({other.get('why')})")
     if balancer := answer.get("balancer"):
         screen.line("balancer: ", ", ".join(f"{name} {value}" for name, value in balancer.items() if value))
+    for note in answer.get("notes") or ():
+        screen.line("note: ", str(note))
     screen.line("policy: ", _policy(answer.get("policy") or {}))
     return DONE
 

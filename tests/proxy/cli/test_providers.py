@@ -64,6 +64,7 @@ EXPLAINED: dict[str, Any] = {
     ],
     "fallbacks": [{**ROW, "candidate": "c/n", "why": "asked if others fail"}],
     "notCandidates": [{"provider": "d", "why": "none of its models fits: x"}],
+    "notes": ["failover.attempts is 1"],
     "balancer": {"strategy": "latency", "route": None, "sticky": False},
     "policy": {"failover": True, "on": ["connect", "tls"], "attempts": 4, "deadline": 120.0},
 }
@@ -104,6 +105,7 @@ def test_explain_is_a_table_of_who_is_in_and_who_is_out(ask: Run, scripted: Scri
         "c/n        fallback   in   100%   2          -         -                         asked if others fail",
         "no candidate: d (none of its models fits: x)",
         "balancer: strategy latency",
+        "note: failover.attempts is 1",
         "policy: 4 attempts within 120 s; failover on connect, tls",
     ]
 

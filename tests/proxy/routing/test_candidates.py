@@ -289,7 +289,7 @@ def test_each_other_provider_is_told_why_it_has_no_part() -> None:
         claude=provider("anthropic", "*"),
         other=provider("openai", "x", "y"),
         raw=provider("openai"),
-        off=provider("openai", "m", enabled=False),
+        off=provider("openai", "n", enabled=False),
         echo=provider("echo", "*"),
     )
 
@@ -307,6 +307,24 @@ def test_each_other_provider_is_told_why_it_has_no_part() -> None:
     assert "claude" not in candidates.passed_over("m", "native", NATIVE)
 
 
-def test_model_that_nobody_has_is_refused_before_anybody_is_told_why() -> None:
-    with pytest.raises(UnknownModel):
-        make(a=provider("openai", "m")).passed_over("nope", "openai")
+def test_disabled_providers_that_would_be_asked_are_listed_apart() -> None:
+    candidates = make(
+        {"fast": ["off/x", "a/m"], "slow": ["a/m"]},
+        a=provider("openai", "m"),
+        off=provider("openai", "m", "gpt-*", enabled=False, priority=3, weight=2),
+        raw=provider("http", "m", enabled=False),
+    )
+
+    def listed(model: str) -> list[tuple[str, str | None, int, float]]:
+        return [(one.provider, one.model, one.priority, one.weight) for one in candidates.disabled(model)]
+
+    assert listed("m") == [("off", "m", 3, 2.0)]
+    assert listed("gpt-4o") == [("off", "gpt-4o", 3, 2.0)]
+    assert listed("fast") == [("off", "x", 0, 2.0)]
+    assert listed("off/any") == [("off", "any", 0, 2.0)]
+    assert listed("slow") == listed("o3") == listed("raw/m") == listed("g" * (MAX_MODEL_CHARS + 1)) == []
+    assert candidates.passed_over("m", "openai") == {"raw": "providers.raw.enabled is false"}
+    assert candidates.passed_over("gpt-4o", "openai") == {
+        "a": "none of its models fits: m",
+        "raw": "providers.raw.enabled is false",
+    }

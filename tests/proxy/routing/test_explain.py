@@ -12,11 +12,13 @@ from proxy.config.models import Settings
 from proxy.config.routing_models import BreakerSettings
 from proxy.exchange import Candidate, JsonObject
 from proxy.routing.budget import RetryBudget
-from proxy.routing.explain import Moment, left_out, prospect_of, rows, verdict_of
+from proxy.routing.explain import Moment, left_out, rows, verdict_of
 from proxy.routing.failures import Verdict
 from proxy.routing.health import ProviderHealth
 from proxy.routing.plan import Plan
 from proxy.routing.policy import Policies, Policy
+from proxy.routing.prospects import UNLIMITED, Prospect, Room, in_turn, prospect_of
+from proxy.routing.reach import reach_of
 
 NOW_S = 100.0
 SETTINGS = BreakerSettings.model_validate({"failures": 1, "cooldown": 1, "maxCooldown": 8, "slowStart": 10})
@@ -60,16 +62,32 @@ def resting(name: str, retry_after_s: float | None) -> ProviderHealth:
 
 
 def told(
-    healths: list[ProviderHealth], policy: Policy, fallbacks: list[ProviderHealth] | None = None
+    healths: list[ProviderHealth],
+    policy: Policy,
+    fallbacks: list[ProviderHealth] | None = None,
+    *,
+    rooms: dict[str, Room] | None = None,
+    budget: float = 50.0,
 ) -> tuple[str, list[JsonObject]]:
-    first = [prospect_of(Candidate(health.name, "m"), health, NOW_S) for health in healths]
-    then = [prospect_of(Candidate(health.name, "m"), health, NOW_S) for health in fallbacks or ()]
-    verdict = verdict_of(first, then)
+    found = rooms or {}
+    first = [looked_at(health, found) for health in healths]
+    then = [looked_at(health, found, number) for number, health in enumerate(fallbacks or (), 1)]
+    verdict = verdict_of(first, then, policy)
     moment = Moment(NOW_S, lambda time_s: None if time_s is None else f"{time_s:g}", is_streaming=False)
-    found = rows(first, verdict, policy, moment)
-    return verdict.summary, found + rows(
-        then, verdict, policy, moment, before=sum(one.absence is None for one in first)
-    )
+    reach = reach_of(policy, spent_to(budget))
+    shown = rows(in_turn(first, policy), verdict, reach, moment)
+    well_before = sum(one.is_well for one in first)
+    return verdict.summary, shown + rows(in_turn(then, policy), verdict, reach, moment, before=well_before)
+
+
+def looked_at(health: ProviderHealth, rooms: dict[str, Room], turn: int = 0) -> Prospect:
+    return prospect_of(Candidate(health.name, "m"), health, NOW_S, rooms.get(health.name, UNLIMITED), turn)
+
+
+def spent_to(level: float) -> RetryBudget:
+    budget = RetryBudget(0.2, 50)
+    budget.level = level
+    return budget
 
 
 def test_first_who_is_well_is_asked_and_the_others_if_it_fails() -> None:
@@ -135,6 +153,72 @@ def test_candidate_that_the_attempts_do_not_reach_is_out() -> None:
     assert found[3]["why"] == "the request has made its 2 attempts before (failover.attempts)"
 
 
+FULL = Room(2, 2, 1, is_own=True)
+FULL_PART = Room(80, 80, 0)
+
+
+def test_who_has_room_is_asked_in_place_of_who_has_none() -> None:
+    summary, found = told([well("a"), well("b"), well("c")], policy_of(), rooms={"a": FULL})
+
+    assert summary == "b/m is asked first, because a/m is busy (2 of 2 calls, 1 wait)"
+    assert [(row["candidate"], row["in"], row["why"]) for row in found] == [
+        ("b/m", True, "asked first"),
+        ("c/m", True, "asked if those before it fail"),
+        ("a/m", True, "busy: 2 of 2 calls, 1 wait; asked if those before it fail"),
+    ]
+    assert (found[2]["cause"], found[2]["slots"]) == ("busy", {"inUse": 2, "limit": 2, "waiting": 1})
+    assert (found[0]["cause"], found[0]["slots"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("healths", "rooms", "policy"),
+    [
+        ([well("a"), well("b")], {"a": FULL_PART}, policy_of()),
+        ([well("a"), well("b")], {"a": FULL}, policy_of(on=["timeout"])),
+        ([well("a"), well("b")], {"a": FULL, "b": FULL_PART}, policy_of()),
+        ([well("a"), drained("b")], {"a": FULL}, policy_of()),
+    ],
+    ids=["part of the process", "busy is no failure", "both are full", "the other is out"],
+)
+def test_request_waits_where_nobody_is_asked_in_its_place(
+    healths: list[ProviderHealth], rooms: dict[str, Room], policy: Policy
+) -> None:
+    summary, (a, _) = told(healths, policy, rooms=rooms)
+
+    assert summary == f"a/m is asked first, and waits for its turn there: {rooms['a']}"
+    assert (a["candidate"], a["in"], a["why"]) == ("a/m", True, f"asked first, as soon as it has room: {rooms['a']}")
+
+
+def test_fallback_is_not_asked_in_place_of_who_has_the_model_and_no_room() -> None:
+    summary, (_, fallback) = told([well("a")], policy_of(), [well("b")], rooms={"a": FULL})
+
+    assert summary == "a/m is asked first, and waits for its turn there: 2 of 2 calls, 1 wait"
+    assert fallback["why"] == "asked if those before it fail"
+
+
+def test_who_comes_back_is_asked_in_place_of_who_has_no_room() -> None:
+    summary, _ = told([well("a"), coming_back("b", 95.0)], policy_of(), rooms={"a": FULL})
+
+    assert summary == (
+        "b/m is asked first, because a/m is busy (2 of 2 calls, 1 wait), though it has just come back: "
+        "nobody else is well and has room"
+    )
+
+
+def test_others_are_out_where_no_failure_is_taken_elsewhere() -> None:
+    _, (a, b) = told([well("a"), well("b")], policy_of(on=[]))
+
+    assert (a["in"], b["in"]) == (True, False)
+    assert b["why"] == "nobody is asked after a failure: failover.on is empty"
+
+
+def test_others_are_out_as_far_as_the_retry_budget_does_not_reach() -> None:
+    _, found = told([well("a"), well("b"), well("c")], policy_of(), budget=1.9)
+
+    assert [row["in"] for row in found] == [True, True, False]
+    assert found[2]["why"] == "nothing is left of the retry budget of the process (failover.retryBudget)"
+
+
 def test_candidate_without_a_place_in_the_order_is_shown_with_the_reason() -> None:
     (row,) = left_out([Candidate("a", "m", 3, 0.5)], "failover is off", Moment(NOW_S, str, is_streaming=False))
 
@@ -172,34 +256,62 @@ def made(name: str, state: str) -> ProviderHealth:
             return well(name)
 
 
-@given(first=st.lists(states(), min_size=1, max_size=4), then=st.lists(states(), max_size=3))
-def test_who_is_named_first_is_who_a_request_asks(first: list[str], then: list[str]) -> None:
-    healths = [made(f"p{number}", state) for number, state in enumerate(first)]
-    fallbacks = [made(f"f{number}", state) for number, state in enumerate(then)]
+def rooms() -> st.SearchStrategy[Room]:
+    return st.sampled_from([UNLIMITED, Room(1, 2, 0, is_own=True), FULL, FULL_PART])
+
+
+def first_asked(plan: Plan, room_of: dict[str, Room]) -> str | None:
+    """Ask as `Journey` does: another one in place of who has no room of its own."""
+    step = plan.first(NOW_S)
+    if step is None:
+        return None
+    busy = [step.target]
+    room = room_of[step.target.candidate.provider]
+    while room.is_full and room.is_own and (other := plan.beside(busy, NOW_S)) is not None:
+        if not room_of[other.target.candidate.provider].is_full:
+            return other.target.name
+        busy.append(other.target)
+    return step.target.name
+
+
+@given(
+    first=st.lists(st.tuples(states(), rooms()), min_size=1, max_size=4),
+    then=st.lists(st.tuples(states(), rooms()), max_size=3),
+    policy=st.sampled_from([policy_of(), policy_of(on=["timeout"])]),
+)
+def test_who_is_named_first_is_who_a_request_asks(
+    first: list[tuple[str, Room]], then: list[tuple[str, Room]], policy: Policy
+) -> None:
+    healths = [made(f"p{number}", state) for number, (state, _) in enumerate(first)]
+    fallbacks = [made(f"f{number}", state) for number, (state, _) in enumerate(then)]
     everybody = {health.name: health for health in (*healths, *fallbacks)}
-    prospects = [prospect_of(Candidate(health.name, "m"), health, NOW_S) for health in healths]
-    others = [prospect_of(Candidate(health.name, "m"), health, NOW_S) for health in fallbacks]
+    room_of = dict(zip(everybody, [room for _, room in (*first, *then)], strict=True))
+    prospects = [looked_at(health, room_of) for health in healths]
+    others = [looked_at(health, room_of, number) for number, health in enumerate(fallbacks, 1)]
     before = copy.deepcopy([_facts(health) for health in everybody.values()])
 
-    verdict = verdict_of(prospects, others)
+    verdict = verdict_of(prospects, others, policy)
+    ordered = in_turn(prospects, policy)
 
     assert [_facts(health) for health in everybody.values()] == before
+    assert sorted(one.name for one in ordered) == [one.name for one in prospects]
     plan = Plan(
         [one.candidate for one in prospects],
         everybody,
-        policy_of(),
+        policy,
         RetryBudget(0.2, 50),
         Random(1),
         NOW_S,
-        fallbacks=iter([[one.candidate for one in others]]),
+        fallbacks=iter([[one.candidate] for one in others]),
     )
-    step = plan.first(NOW_S)
+    asked = first_asked(plan, room_of)
     if len(verdict.desperate) > 1:
-        assert step is not None
         assert verdict.first is None
-        assert step.target.name in {one.name for one in verdict.desperate}
+        assert asked in {one.name for one in verdict.desperate}
     else:
-        assert (step and step.target.name) == (verdict.first and verdict.first.name)
+        assert asked == (verdict.first and verdict.first.name)
+    if any(one.is_well for one in prospects):
+        assert asked == next(one.name for one in ordered if one.is_well)
     assert plan.is_panic is verdict.is_panic
 
 

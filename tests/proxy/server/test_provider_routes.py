@@ -13,6 +13,7 @@ from tests.e2e.rig import until
 
 KEYS = ["sk-canary-first-0c5d21aa", "sk-canary-second-77e1bbbb"]
 CALLER = "sk-canary-of-the-client-9f31"
+OFF = 'disabled: providers.off.enabled is false; PATCH /config with {"providers":{"off":{"enabled":true}}} enables it'
 BREAKER = {"failures": 2, "cooldown": "30s", "maxCooldown": "60s"}
 
 
@@ -195,10 +196,11 @@ async def test_explain_tells_who_is_asked_in_which_order_and_why_the_others_are_
     assert [(one["candidate"], one["in"], one["why"]) for one in told["candidates"]] == [
         ("first/gpt-4o", False, "drained by an operator"),
         ("second/gpt-4o", True, "asked first"),
+        ("off/gpt-4o", False, OFF),
     ]
     assert [one["candidate"] for one in told["fallbacks"]] == ["second/gpt-3"]
     assert told["candidates"][0]["price"] == {"input": 2.0, "output": 8.0}
-    assert [one["provider"] for one in told["notCandidates"]] == ["claude", "off"]
+    assert [one["provider"] for one in told["notCandidates"]] == ["claude"]
     assert told["balancer"]["strategy"] == "priority"
     assert (told["policy"]["attempts"], told["policy"]["fallbacks"]) == (3, ["second/gpt-3", "nobody-has-it"])
     assert (upstream.requests_seen, spare.requests_seen) == (0, 0)
@@ -228,6 +230,66 @@ async def test_explain_says_what_failover_and_routes_leave_out(
     assert large["candidates"][1]["why"] == "left out by the balancer, or by another plugin that chooses"
 
 
+@pytest.mark.parametrize(("model", "of_vendor"), [("gpt-4o", "gpt-4o"), ("fast", "x"), ("off/any", "any")])
+async def test_explain_shows_who_has_the_model_and_is_disabled(
+    proxy: ProxyHarness, upstream: FakeProvider, model: str, of_vendor: str
+) -> None:
+    await proxy.start(
+        providers={"off": upstream.provider(models=["gpt-*"], enabled=False), "on": upstream.provider(models=["o3"])},
+        models={"fast": ["off/x"]},
+    )
+
+    told = await ask(proxy, "GET", f"/providers/explain?model={model}")
+    reply = await proxy.chat("Hello", model=model)
+
+    assert told["summary"] == (
+        "nobody is asked: every provider that has the model is disabled, and a client gets 404 model_not_found"
+    )
+    assert (told["first"], told["panic"], told["fallbacks"]) == (None, False, [])
+    (row,) = told["candidates"]
+    assert (row["candidate"], row["in"], row["cause"], row["why"]) == (f"off/{of_vendor}", False, "disabled", OFF)
+    assert [one["provider"] for one in told["notCandidates"]] == ["on"]
+    assert reply.status == 404
+
+
+async def test_explain_names_who_has_room_where_the_first_has_none(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    upstream.stream(["slow"], gate=gate, gate_after=0)
+    providers = {"vendor": upstream.provider(maxConcurrency=1), "spare": spare.provider(priority=1)}
+    await proxy.start(providers=providers)
+    running = asyncio.create_task(proxy.chat("Hello", stream=True))
+    await upstream.wait_for_request()
+
+    told = await ask(proxy, "GET", "/providers/explain?model=fake-model")
+    reply = await proxy.chat("Hello")
+    gate.set()
+    await running
+
+    assert told["summary"] == (
+        "spare/fake-model is asked first, because vendor/fake-model is busy (1 of 1 calls, 0 wait)"
+    )
+    assert [(one["provider"], one["cause"]) for one in told["candidates"]] == [("spare", None), ("vendor", "busy")]
+    assert told["candidates"][1]["slots"] == {"inUse": 1, "limit": 1, "waiting": 0}
+    assert reply.text == "from the spare"
+
+
+async def test_explain_says_that_the_retry_budget_of_the_process_is_used_up(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers={"vendor": upstream.provider(), "spare": spare.provider(priority=1)})
+    before = await ask(proxy, "GET", "/providers/explain?model=m")
+    while proxy.app.pipeline.overview._kit.retries.withdraw():
+        pass
+
+    told = await ask(proxy, "GET", "/providers/explain?model=m")
+
+    assert before["notes"] == []
+    assert [note.partition(" (")[0] for note in told["notes"]] == ["the retry budget of the process is used up"]
+    assert [(one["provider"], one["in"]) for one in told["candidates"]] == [("vendor", True), ("spare", False)]
+
+
 async def test_explain_foretells_a_panic(proxy: ProxyHarness, upstream: FakeProvider) -> None:
     upstream.reply_status(500)
     await proxy.start(providers={"vendor": upstream.provider()}, breaker=BREAKER)
@@ -237,6 +299,7 @@ async def test_explain_foretells_a_panic(proxy: ProxyHarness, upstream: FakeProv
     told = await ask(proxy, "GET", "/providers/explain?model=fake-model&stream=true")
 
     assert (told["panic"], told["first"]) == (True, "vendor/fake-model")
+    assert told["balancer"] is None  # there was nothing to put in order
     assert told["candidates"][0]["cause"] == "open"
 
 
