@@ -7,56 +7,15 @@ from typing import Any
 
 import pytest
 
-from proxy.exchange import Exchange
 from proxy.journey.call import Call
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient, encode_request
 from tests.e2e.rig import until
 from tests.proxy.journey.accounts import given_back, held, kinds, metric, pair
+from tests.proxy.journey.hedged import HEDGING, ask, outcome, start
 
-USUAL_MS = "40ms"
-HEDGING = {"enabled": True, "percentile": 90, "minDelay": USUAL_MS, "budgetPercent": 100, "minRequests": 1}
 LATE = Faults(delay_s=0.6)
 NEVER = Faults(never_answer=True)
 BODY = b'{"model":"fake-model","stream":%b,"messages":[{"role":"user","content":"Hi"}]}'
-
-
-class Seen:
-    """The exchanges of a proxy, as they are when it has noted them."""
-
-    def __init__(self, proxy: ProxyHarness) -> None:
-        self.exchanges: list[Exchange] = []
-        pipeline = proxy.app.pipeline
-        note = pipeline._note
-
-        def noted(generation: Any, exchange: Exchange) -> None:
-            self.exchanges.append(exchange)
-            note(generation, exchange)
-
-        pipeline._note = noted  # type: ignore[method-assign]  # the only place where all of them come by
-
-
-async def start(proxy: ProxyHarness, *providers: FakeProvider, seen: int = 1, **sections: Any) -> Seen:
-    """Start with providers asked in this order, the first of which has been quick so far."""
-    entries = {name: one.provider(priority=at) for at, (name, one) in enumerate(zip("abc", providers, strict=False))}
-    await proxy.start(**{"providers": entries, "hedging": HEDGING, **sections})
-    for _ in range(seen):
-        await proxy.chat("quick")
-        await proxy.chat("quick", stream=True)
-    for one in providers:
-        one.requests.clear()
-    return Seen(proxy)
-
-
-async def ask(proxy: ProxyHarness, *, is_streaming: bool) -> Any:
-    return (
-        await proxy.chat("Hello", stream=True, stream_options={"include_usage": True})
-        if is_streaming
-        else (await proxy.chat("Hello"))
-    )
-
-
-def outcome(provider: str, how: str) -> str:
-    return f'hedges_total{{outcome="{how}",provider="{provider}"}}'
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "stream"])
@@ -328,53 +287,6 @@ async def test_both_fail_and_the_third_answers(
     assert reply.header("x-failed-attempts") == "b;kind=overloaded;status=503, a;kind=server-error;status=500" or (
         reply.header("x-failed-attempts") == "a;kind=server-error;status=500, b;kind=overloaded;status=503"
     )
-
-
-@pytest.mark.parametrize(("late_s", "soon_s"), [(0.2, 0.0), (0.12, 0.3)], ids=["second first", "first first"])
-async def test_both_fail_and_each_counts_once_as_made_good_by_the_third(
-    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, late_s: float, soon_s: float
-) -> None:
-    async with FakeProvider() as third:
-        await start(proxy, upstream, spare, third)
-        upstream.reply_status(500, faults=Faults(delay_s=late_s))
-        spare.reply_status(500, faults=Faults(delay_s=soon_s))
-
-        reply = await proxy.chat("Hello")
-
-    assert (reply.status, reply.header("x-attempts")) == (200, "3")
-    for name in "ab":
-        assert await metric(proxy, f'failovers_total{{kind="server-error",provider="{name}"}}') == 1
-        assert await metric(proxy, f'possible_double_executions_total{{provider="{name}"}}') == 1
-    assert kinds(proxy) == ["failover", "failover"]
-
-
-async def test_both_fail_and_neither_counts_as_made_good_where_nobody_else_is_asked(
-    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
-) -> None:
-    await start(proxy, upstream, spare)
-    upstream.reply_status(500, faults=Faults(delay_s=0.2))
-    spare.reply_status(500)
-
-    reply = await proxy.chat("Hello")
-
-    text = (await proxy.request("GET", "/metrics")).text
-    assert (reply.status, reply.header("x-attempts")) == (500, "2")
-    assert "proxy_failovers_total{" not in text
-    assert "proxy_possible_double_executions_total{" not in text
-
-
-async def test_both_fail_too_late_for_the_client_and_the_third_is_not_asked(
-    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
-) -> None:
-    async with FakeProvider() as third:
-        await start(proxy, upstream, spare, third)
-        third.requests.clear()
-        upstream.reply_status(500, faults=Faults(delay_s=0.25))
-        spare.reply_status(500)
-
-        reply = await proxy.chat("Hello", headers={"x-stainless-read-timeout": "0.2"})
-
-    assert (reply.status, reply.header("x-attempts"), third.requests) == (500, "2", [])
 
 
 async def test_both_fail_and_the_last_word_lists_both(
