@@ -1,4 +1,4 @@
-"""A stream asked for in another format: nothing of a reply that has no output reaches the client."""
+"""Replies of a provider in another format: nothing of one that has no output reaches the client."""
 
 import pytest
 
@@ -79,6 +79,19 @@ async def test_stream_that_breaks_before_its_first_output_is_made_good_unseen(
 
     assert (response.status, response.header("x-provider")) == (200, "second")
     assert response.body.startswith(b'data: {"delta":"from"}\n\n')
+
+
+@pytest.mark.parametrize("body", [b'{"choices":[null]}', b'{"choices":[{"message":{"content":""}}]}', b"<html>", b""])
+async def test_whole_reply_with_nothing_in_it_is_made_good_by_another_provider(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, body: bytes
+) -> None:
+    upstream.reply_raw(OK + JSON + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    await proxy.start(providers=pair(upstream, spare))
+
+    response = await proxy.request("POST", "/", {"prompt": "Hello", "model": "fake-model"})
+
+    assert (response.status, response.header("x-provider")) == (200, "second")
+    assert b"from the spare" in response.body
 
 
 async def test_stream_that_breaks_after_output_is_told_in_it(
