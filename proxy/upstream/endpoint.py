@@ -32,11 +32,6 @@ class Seen:
     first_token: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
     """Until the first output of a stream, from the client's request on."""
 
-    @property
-    def is_failing(self) -> bool:
-        """More than half of the calls failed."""
-        return self.failures * 2 > self.calls
-
     def plus(self, other: "Seen") -> "Seen":
         """Sum up two windows."""
         both = Seen(self.calls + other.calls, self.failures + other.failures)
@@ -152,6 +147,10 @@ class CallStats:
         if now_s >= self._turn_at_s:
             self._turn(now_s)
         return self._now.plus(self._before)
+
+    def begin_anew(self) -> None:
+        """Forget what the windows saw, so that only calls from now on speak for or against; counters go on."""
+        self._now, self._before = Seen(), Seen()
 
     def _turn(self, now_s: float) -> None:
         is_stale = now_s - self._turn_at_s >= WINDOW_S

@@ -54,15 +54,17 @@ def test_calls_and_failures_make_the_rate() -> None:
     assert shown["lastError"]["at"].endswith("Z")
 
 
-@pytest.mark.parametrize(("failures", "is_failing"), [(0, False), (1, False), (2, True)])
-def test_provider_of_whose_calls_more_than_half_failed_is_failing(failures: int, is_failing: bool) -> None:
+def test_new_window_begins_without_what_was_seen_and_leaves_the_metrics_alone() -> None:
     rig = Rig()
+    rig.call(START_S, error=UpstreamError("no"))
+    rig.call(START_S + WINDOW_S, error=UpstreamError("no"))
 
-    rig.call()
-    for _ in range(failures):
-        rig.call(error=UpstreamError("no"))
+    rig.endpoint.stats.begin_anew()
+    rig.call(START_S + WINDOW_S)
 
-    assert rig.endpoint.stats.recent(START_S).is_failing is is_failing
+    shown = rig.endpoint.describe(START_S + WINDOW_S)
+    assert (shown["calls"], shown["errorRate"], shown["lastError"]["code"]) == (1, 0.0, "upstream_error")
+    assert rig.counted("upstream_requests_total") == {("a", "m", "ok"): 1, ("a", "m", "upstream_error"): 2}
 
 
 def test_percentiles_are_estimated_from_the_durations() -> None:
@@ -107,8 +109,7 @@ def test_what_is_long_past_is_forgotten_though_nothing_is_called(later_s: float,
 
     recent = rig.endpoint.stats.recent(START_S + later_s)
 
-    assert recent.calls == calls
-    assert recent.is_failing is bool(calls)
+    assert (recent.calls, recent.failures) == (calls, calls)
 
 
 def test_old_calls_do_not_mix_with_new_ones_after_a_pause() -> None:
