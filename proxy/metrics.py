@@ -1,5 +1,6 @@
 """Counters, gauges and histograms: cheap to write, bounded in number, read by the exposition and by plugins."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Literal, TypeVar
@@ -58,6 +59,43 @@ class Distribution:
                 return low + (self.bounds[index] - low) * (rank - below) / count
             below += count
         return self.bounds[-1] if total else None
+
+
+class Spread(Distribution):
+    """A distribution that also knows its extremes, so that no estimate lies beyond what was ever seen."""
+
+    __slots__ = ("least", "most")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        super().__init__(bounds)
+        self.least = math.inf
+        self.most = -math.inf
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1  # as above: calling it would double the time
+        self.sum += value
+        if value < self.least:
+            self.least = value
+        if value > self.most:
+            self.most = value
+
+    def quantile(self, share: float) -> float | None:
+        """Estimate a quantile as `Distribution` does, between the extremes; above the last bound it is the greatest."""
+        estimate, total = super().quantile(share), sum(self.counts)
+        if estimate is None:
+            return None
+        if share * total > total - self.counts[-1]:
+            return self.most
+        return min(max(estimate, self.least), self.most)
+
+    def plus(self, other: "Spread") -> "Spread":
+        """Sum up two distributions with the same bounds."""
+        both = Spread(self.bounds)
+        both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        both.sum = self.sum + other.sum
+        both.least, both.most = min(self.least, other.least), max(self.most, other.most)
+        return both
 
 
 SeriesT = TypeVar("SeriesT", Value, Distribution)

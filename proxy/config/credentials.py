@@ -35,7 +35,7 @@ def read_key_file(path: Path) -> str:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {(error.strerror or 'error').lower()}") from None
+        raise ConfigError(f"{path} cannot be read: {(error.strerror or 'error').lower()}") from error
     except ValueError as error:
         raise ConfigError(f"{path} {error}") from None
     key = text.removesuffix("\n").removesuffix("\r")

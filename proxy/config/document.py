@@ -94,7 +94,7 @@ def _read_text(path: Path) -> str:
     try:
         data = read_regular_file(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:

@@ -19,7 +19,7 @@ from proxy.formats.neutral import (
     ReplyFacts,
 )
 from proxy.formats.openai_chat import parse_reply, prefixed
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -27,6 +27,7 @@ DEFAULT_MAX_TOKENS: Final = 4096
 
 FINISH_REASONS: Final = MappingProxyType(
     {
+        **dict.fromkeys(("end_turn", "stop_sequence", "pause_turn"), STOP),
         "max_tokens": LENGTH,
         "model_context_window_exceeded": LENGTH,
         "tool_use": TOOL_CALLS,
@@ -76,14 +77,17 @@ def write_messages(chat: ChatRequest) -> JsonObject:
 def read_message(body: bytes) -> Completion:
     """Read a whole reply; only its text blocks count."""
     document = parse_reply(body)
-    blocks = map(as_object, as_list(document.get("content")))
-    return Completion(
+    blocks = [object_of(block, "a part of content") for block in list_of(document.get("content"), "content")]
+    completion = Completion(
         id=as_text(document.get("id")) or "",
         model=as_text(document.get("model")) or "",
-        text="".join(as_text(block.get("text")) or "" for block in blocks if block.get("type") == "text"),
-        finish_reason=FINISH_REASONS.get(as_text(document.get("stop_reason")) or "", STOP),
+        text=text_of_content([block for block in blocks if block.get("type") == "text"], "content"),
+        finish_reason=FINISH_REASONS.get(as_text(document.get("stop_reason")) or "", ""),
         usage=read_usage(document.get("usage")) or Usage(),
     )
+    if any(block.get("type") == "tool_use" for block in blocks):
+        completion.finish_reason = completion.finish_reason or TOOL_CALLS
+    return settled(completion)
 
 
 def _message(completion: Completion) -> JsonObject:
@@ -144,7 +148,7 @@ class MessagesReader(TextReader):
     """Reads the text deltas."""
 
     def __init__(self) -> None:
-        super().__init__(EventSplitter(), Completion("", "", ""))
+        super().__init__(EventSplitter())
         self._observer = MessagesObserver()
 
     def is_complete(self) -> bool:
@@ -165,6 +169,6 @@ class MessagesReader(TextReader):
         delta = as_object(document.get("delta"))
         reason = as_text(delta.get("stop_reason"))
         if reason is not None:
-            result.finish_reason = FINISH_REASONS.get(reason, STOP)
+            result.finish_reason = FINISH_REASONS.get(reason, "")
         text = as_text(delta.get("text")) if delta.get("type") == "text_delta" else None
         return [text] if text else []

@@ -11,11 +11,12 @@ from proxy.formats.gemini_observer import GenerateObserver, read_usage, write_us
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import CONTENT_FILTER, LENGTH, STOP, TOOL_CALLS, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_chat import parse_reply
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 FINISH_REASONS: Final = MappingProxyType(
     {
+        "STOP": STOP,
         "MAX_TOKENS": LENGTH,
         **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), CONTENT_FILTER),
         **dict.fromkeys(
@@ -97,20 +98,26 @@ def _take(document: JsonObject, result: Completion) -> str:
         return ""
     reason = as_text(first.get("finishReason"))
     content = as_object(first.get("content"))
-    if reason is not None:
-        has_call = any("functionCall" in as_object(part) for part in as_list(content.get("parts")))
-        result.finish_reason = TOOL_CALLS if has_call else FINISH_REASONS.get(reason, STOP)
+    if any("functionCall" in as_object(part) for part in as_list(content.get("parts"))):
+        result.finish_reason = TOOL_CALLS
+    elif reason is not None and result.finish_reason != TOOL_CALLS:
+        result.finish_reason = FINISH_REASONS.get(reason, "")
     return text_of(content)
 
 
 def read_content_reply(body: bytes) -> Completion:
     """Read a whole reply; of several candidates, the first."""
     document = parse_reply(body)
-    if not document.get("candidates") and not as_object(document.get("promptFeedback")).get("blockReason"):
+    candidates = list_of(document.get("candidates") or [], "candidates")
+    if not candidates and not as_text(as_object(document.get("promptFeedback")).get("blockReason")):
         raise UpstreamProtocol("the provider's reply has no candidates")
-    result = Completion("", "", "")
+    if candidates:
+        content = object_of(candidates[0], "the first of candidates").get("content")
+        parts = object_of({} if content is None else content, "content").get("parts")
+        text_of_content(parts if parts is None else list_of(parts, "parts"), "parts")
+    result = Completion("", "", "", finish_reason="")
     result.text = _take(document, result)
-    return result
+    return settled(result)
 
 
 def _response(completion: Completion, text: str, finish_reason: str | None, usage: Usage | None) -> JsonObject:
@@ -149,7 +156,7 @@ class GenerateReader(TextReader):
     """Reads the text of the first candidate."""
 
     def __init__(self) -> None:
-        super().__init__(EventSplitter(), Completion("", "", ""))
+        super().__init__(EventSplitter())
         self._observer = GenerateObserver()
 
     def is_complete(self) -> bool:

@@ -4,10 +4,10 @@ from proxy.exchange import JsonObject, Usage
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
 from proxy.formats.json_body import dump
-from proxy.formats.neutral import STOP, Completion, ReplyFacts
+from proxy.formats.neutral import FINISH_REASONS, Completion, ReplyFacts
 from proxy.formats.observing import Readings, StreamObserver
 from proxy.formats.openai_chat import parse_reply
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, settled
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 
@@ -48,13 +48,15 @@ def read_whole(document: JsonObject) -> Readings:
 def read_reply(body: bytes) -> Completion:
     """Read a whole reply."""
     document = parse_reply(body)
-    return Completion(
+    reason = as_text(document.get("finishReason"))
+    completion = Completion(
         id=as_text(document.get("id")) or "",
         model=as_text(document.get("model")) or "",
         text=as_text(document.get("response")) or "",
-        finish_reason=as_text(document.get("finishReason")) or STOP,
+        finish_reason=reason if reason in FINISH_REASONS else "",
         usage=read_usage(document) or Usage(),
     )
+    return settled(completion)
 
 
 class NativeObserver(StreamObserver):
@@ -101,7 +103,7 @@ class NativeReader(TextReader):
     """Reads deltas; the rest of the answer stands in the last event."""
 
     def __init__(self) -> None:
-        super().__init__(EventSplitter(), Completion("", "", ""))
+        super().__init__(EventSplitter())
         self._is_done = False
 
     def is_complete(self) -> bool:

@@ -9,6 +9,7 @@ STOP: Final = "stop"
 LENGTH: Final = "length"
 TOOL_CALLS: Final = "tool_calls"
 CONTENT_FILTER: Final = "content_filter"
+FINISH_REASONS: Final = frozenset({STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER})
 
 
 class Message(NamedTuple):
@@ -53,7 +54,7 @@ class Completion:
 
     Args:
         id: without a format's prefix when made here (writers add `chatcmpl-`, `msg_`, …).
-        finish_reason: stop, length, tool_calls or content_filter.
+        finish_reason: stop, length, tool_calls or content_filter; empty while a provider has not told it.
         created_s: wall clock, seconds since 1970.
     """
 

@@ -1,6 +1,7 @@
 """Ollama's chat and generate: requests, replies and streams to and from the neutral model."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 from proxy.exchange import JsonObject
 from proxy.formats.base import StreamWriter
@@ -9,8 +10,11 @@ from proxy.formats.json_body import dump
 from proxy.formats.neutral import LENGTH, STOP, TOOL_CALLS, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.ollama_observer import read_usage
 from proxy.formats.openai_chat import parse_reply, split_system
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, has_objects, object_of, settled, text_of_content
 from proxy.formats.sse import LineSplitter
+
+LAST_SECOND_S: Final = 253_402_300_799
+"""Of the year 9999: what providers call the time of a reply may be later than any calendar."""
 
 
 def read_request(document: JsonObject, is_chat: bool) -> ChatRequest:
@@ -57,7 +61,7 @@ def _take(document: JsonObject, result: Completion) -> str:
     """Take one object into the result; return the text in it."""
     result.model = as_text(document.get("model")) or result.model
     message = as_object(document.get("message"))
-    if message.get("tool_calls"):
+    if has_objects(message.get("tool_calls")):
         result.finish_reason = TOOL_CALLS
     elif document.get("done") is True and result.finish_reason != TOOL_CALLS:
         result.finish_reason = LENGTH if document.get("done_reason") == "length" else STOP
@@ -67,14 +71,17 @@ def _take(document: JsonObject, result: Completion) -> str:
 
 def read_reply(body: bytes) -> Completion:
     """Read a whole reply."""
-    result = Completion("", "", "")
-    result.text = _take(parse_reply(body), result)
-    return result
+    document = parse_reply(body)
+    if as_text(document.get("response")) is None:
+        text_of_content(object_of(document.get("message"), "message").get("content"), "content")
+    result = Completion("", "", "", finish_reason="")
+    result.text = _take(document, result)
+    return settled(result)
 
 
 def timestamp(time_s: int) -> str:
     """Write a time as Ollama does (RFC 3339)."""
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(time_s, LAST_SECOND_S), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _line(completion: Completion, text: str, is_chat: bool) -> JsonObject:
@@ -124,7 +131,7 @@ class LinesReader(TextReader):
     """Reads the text of the lines."""
 
     def __init__(self) -> None:
-        super().__init__(LineSplitter(), Completion("", "", ""))
+        super().__init__(LineSplitter())
         self._is_done = False
 
     def is_complete(self) -> bool:

@@ -18,9 +18,9 @@ from proxy.formats.fields import (
     one_line,
 )
 from proxy.formats.json_body import dump
-from proxy.formats.neutral import STOP, ChatRequest, Completion, Message, ReplyFacts
+from proxy.formats.neutral import FINISH_REASONS, TOOL_CALLS, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_usage import read_usage, write_chat_usage
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, has_objects, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -103,19 +103,30 @@ def write_chat(chat: ChatRequest) -> JsonObject:
 def read_chat_reply(body: bytes) -> Completion:
     """Read a reply of `/chat/completions` or `/completions`; of several choices, the first."""
     document = parse_reply(body)
-    choices = as_list(document.get("choices"))
+    choices = list_of(document.get("choices"), "choices")
     if not choices:
         raise UpstreamProtocol("the provider's reply has no choices")
-    choice = as_object(choices[0])
-    text = as_text(choice.get("text"))
-    return Completion(
+    choice = object_of(choices[0], "the first of choices")
+    text, message = as_text(choice.get("text")), as_object(choice.get("message"))
+    if text is None:
+        text = text_of_content(object_of(choice.get("message"), "message").get("content"), "content")
+    completion = Completion(
         id=as_text(document.get("id")) or "",
         model=as_text(document.get("model")) or "",
-        text=join_text(as_object(choice.get("message")).get("content")) if text is None else text,
-        finish_reason=as_text(choice.get("finish_reason")) or STOP,
+        text=text,
+        finish_reason=_finish_reason(choice, message),
         usage=read_usage(document.get("usage")) or Usage(),
         created_s=as_count(document.get("created")) or 0,
     )
+    return settled(completion)
+
+
+def _finish_reason(choice: JsonObject, message: JsonObject) -> str:
+    """Read why a choice ended; empty if it does not say so in a way that is known."""
+    reason = as_text(choice.get("finish_reason"))
+    if reason in FINISH_REASONS:
+        return reason
+    return TOOL_CALLS if has_objects(message.get("tool_calls")) or message.get("function_call") else ""
 
 
 def prefixed(prefix: str, id_: str) -> str:
@@ -182,7 +193,7 @@ class ChatReader(TextReader):
     """Reads chunks of the first choice."""
 
     def __init__(self) -> None:
-        super().__init__(EventSplitter(), Completion("", "", ""))
+        super().__init__(EventSplitter())
         self._is_done = False
 
     def is_complete(self) -> bool:
@@ -205,8 +216,8 @@ class ChatReader(TextReader):
         texts = []
         for choice in map(as_object, as_list(document.get("choices"))):
             if not choice.get("index"):
-                texts.append(join_text(as_object(choice.get("delta")).get("content")) or join_text(choice.get("text")))
-                if choice.get("finish_reason"):
-                    self._is_done = True
-                    result.finish_reason = as_text(choice["finish_reason"]) or STOP
+                delta = as_object(choice.get("delta"))
+                texts.append(join_text(delta.get("content")) or join_text(choice.get("text")))
+                self._is_done = self._is_done or bool(choice.get("finish_reason"))
+                result.finish_reason = _finish_reason(choice, delta) or result.finish_reason
         return [text for text in texts if text]

@@ -8,7 +8,7 @@ from proxy.formats.json_body import dump
 from proxy.formats.neutral import CONTENT_FILTER, LENGTH, STOP, ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.openai_chat import SYSTEM_ROLES, parse_reply, prefixed, split_system
 from proxy.formats.openai_usage import read_usage, write_responses_usage
-from proxy.formats.reading import TextReader
+from proxy.formats.reading import TextReader, settled
 from proxy.formats.sse import EventSplitter, parse_event, write_event
 
 
@@ -87,14 +87,15 @@ def _read_response(response: JsonObject) -> Completion:
     texts = [join_text(item.get("content")) for item in items if item.get("type") == "message"]
     reason = as_object(response.get("incomplete_details")).get("reason")
     reasons = {"max_output_tokens": LENGTH, "content_filter": CONTENT_FILTER}
-    return Completion(
+    completion = Completion(
         id=as_text(response.get("id")) or "",
         model=as_text(response.get("model")) or "",
         text="".join(texts),
-        finish_reason=reasons.get(as_text(reason) or "", STOP),
+        finish_reason=reasons.get(as_text(reason) or "", STOP if response.get("status") == "completed" else ""),
         usage=read_usage(response.get("usage")) or Usage(),
         created_s=int(as_number(response.get("created_at")) or 0),
     )
+    return settled(completion)
 
 
 def read_responses_reply(body: bytes) -> Completion:
@@ -154,7 +155,7 @@ class ResponsesReader(TextReader):
     """Reads the text deltas; the rest of the answer stands in the last event."""
 
     def __init__(self) -> None:
-        super().__init__(EventSplitter(), Completion("", "", ""))
+        super().__init__(EventSplitter())
         self._is_done = False
 
     def is_complete(self) -> bool:

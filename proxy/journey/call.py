@@ -136,7 +136,7 @@ class Call:
             opening=opening,
             facts=facts,
         )
-        return TranslatedSink(self._sink, translation, self._told)
+        return TranslatedSink(self._sink, translation, self._told, self._began)
 
     # -- the response --------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Call:
             attempt.first_byte_s = self._kit.clock() - attempt.started_s
             return None
         headers = self._lines(head, self._told())
-        on_start = self._began
+        on_start = None if self._outgoing.is_translated else self._began  # then the sink knows
         if wire is None or status >= 300 or not head.has_body:
             return Passage(headers, on_start=on_start)
         if head.is_encoded:

@@ -19,9 +19,6 @@ from proxy.values import timestamp
 MOST_RUNNING: Final = 200
 MOST_PANICS: Final = 5
 
-LEAST_CALLS: Final = 5
-"""Failures among fewer calls are no problem yet."""
-
 
 class Overview:
     """Reads the state of routing for people, and changes it by their word.
@@ -130,26 +127,30 @@ class Overview:
         return self._standing(name)
 
     def enable(self, name: str, by: str) -> JsonObject:
-        """Let a provider take calls again, its circuits closed and its cooldowns forgotten. Raises as `drain`.
+        """Let a provider take calls again: circuits closed, cooldowns and failures forgotten. Raises as `drain`.
 
         Returns:
             As `drain`, with `"forgotten": {"circuits": [...], "cooldowns": int}`.
         """
         health = self._health(name)
         forgotten = health.reset(self._kit.clock())
+        self._generation().endpoints[name].stats.begin_anew()
         if health.drained_s is not None or forgotten != Forgotten():
             health.drained_s = None
             self._kit.news.enabled(name, forgotten, by)
         return {**self._standing(name), "forgotten": _as_json(forgotten)}
 
     def forget(self, by: str) -> JsonObject:
-        """Close every circuit and end every cooldown; who is drained stays so.
+        """Close every circuit, end every cooldown and judge everybody anew; who is drained stays so.
 
         Returns:
             `{"circuits": [...], "cooldowns": int, "stillDrained": [...]}`.
         """
-        now_s, everybody = self._kit.clock(), self._generation().health
+        now_s, generation = self._kit.clock(), self._generation()
+        everybody = generation.health
         each = [health.reset(now_s) for health in everybody.values()]
+        for endpoint in generation.endpoints.values():
+            endpoint.stats.begin_anew()
         forgotten = Forgotten(tuple(name for one in each for name in one.circuits), sum(one.cooldowns for one in each))
         if forgotten != Forgotten():
             self._kit.news.reset(forgotten, by)
@@ -198,7 +199,7 @@ def _problem(generation: Generation, name: str, now_s: float) -> str:
     if condition.state in OUT:
         return f"provider {name} is left out: {condition.why}; see /providers/status"
     parts = []
-    if condition.state == "failing" and recent.calls >= LEAST_CALLS:
+    if condition.state == "failing":
         parts.append(f"failed {recent.failures} of {recent.calls} calls")
     if models := models_left_out(health, now_s):
         parts.append(f"is left out for some requests ({models})")

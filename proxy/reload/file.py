@@ -17,6 +17,7 @@ from proxy.events import Events
 from proxy.plugin import Issue
 from proxy.reload.configuration import Configuration
 from proxy.reload.order import Order, Outcome
+from proxy.upstream.dial import NO_FILE_LEFT
 
 QUIET_MS: Final = 100
 """An editor writes in several steps: look when nothing has happened for so long."""
@@ -24,7 +25,9 @@ LONGEST_MS: Final = 400
 LOOK_EVERY_MS: Final = 500
 """A file on a network mount, behind a link that leads elsewhere by now, or written before the watch, is found so."""
 AGAIN_S: Final = 2.0
-"""Until what failed is tried again: the watch, and an edit that was refused for no fault of the file."""
+"""Until what failed is tried again: the watch, and an edit that did not come into force for no fault of the file."""
+SAME_NEWS_EVERY_S: Final = 60.0
+"""Most often that the log says that the file cannot be read or watched."""
 
 WHY: Final = "The edit is not in force, and a restart would fail: what runs is the configuration from before it."
 
@@ -53,30 +56,48 @@ class ConfigFile:
         self._is_watched = is_watched
         self._events = events
         self._done: bytes | str | None = content
-        """The content that was last applied or refused; None for none: it is to be tried again."""
+        """The content last applied or refused (or why it could not be read); None: it is to be tried again."""
         self._looked_at: tuple[int, ...] | None = None
         self._not_before_s = 0.0
+        self._warned_s: dict[str, float] = {}
 
     async def apply(self, order: Order) -> Outcome:
         """Read the file and apply it.
 
         Raises:
-            ConfigError: it is refused; also told in the log, in `/health` and in `/config/issues` until it is mended.
+            ConfigError: it is refused; also told in the log, in `/health` and in `/config/issues` until it is mended,
+                unless this process could open no file.
         """
         content = await asyncio.to_thread(self._content)
         try:
             outcome = await self._configuration.apply_file(lambda: read(self.path, self._environ), order)
         except ProxyError as error:
             if not order.is_dry_run and not isinstance(error, RevisionMismatch):
-                self._refuse(error)
-                # for what has nothing to do with the file, such as a full disk, it is tried again
-                self._done = content if isinstance(error, ConfigError) else None
-                self._not_before_s = asyncio.get_running_loop().time() + AGAIN_S
+                self._note_failure(error, content)
             raise
         if not order.is_dry_run:
             self._done = content
             self._configuration.record.troubles.pop("file_refused", None)
         return outcome
+
+    def _note_failure(self, error: ProxyError, content: bytes | str | None) -> None:
+        """Tell why the file is not in force; what has nothing to do with it, such as a full disk, is tried again."""
+        is_starved = _is_starved(error)
+        if is_starved:
+            self._warn("config_unreadable", f"{error.message}; what runs goes on, and the file is read again later")
+            self._looked_at = None
+        else:
+            self._refuse(error)
+            self._done = content if isinstance(error, ConfigError) else None
+        if is_starved or self._done is None:
+            self._not_before_s = asyncio.get_running_loop().time() + AGAIN_S
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Tell of what may go on for long and mends itself; seldom."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._warned_s.get(kind, -SAME_NEWS_EVERY_S) >= SAME_NEWS_EVERY_S:
+            self._warned_s[kind] = now_s
+            self._events.emit("WARN", kind, message, file=str(self.path))
 
     def _refuse(self, error: ProxyError) -> None:
         """Tell that the file is not in force; once for the same reason."""
@@ -102,8 +123,7 @@ class ConfigFile:
             try:
                 await self._watch()
             except Exception as error:  # the folder is gone, there are too many watches, or a defect
-                message = f"{self.path} cannot be watched, SIGHUP still applies edits: {error!r}"
-                self._events.emit("WARN", "config_unwatched", message, file=str(self.path))
+                self._warn("config_unwatched", f"{self.path} cannot be watched, SIGHUP still applies edits: {error!r}")
                 await asyncio.sleep(AGAIN_S)
 
     async def _watch(self) -> None:
@@ -132,7 +152,7 @@ class ConfigFile:
         return folders, {self.path.name, real.name, "..data"}  # container platforms swap this link
 
     async def _apply_edit_if_new(self) -> None:
-        if self._done is None and asyncio.get_running_loop().time() < self._not_before_s:
+        if asyncio.get_running_loop().time() < self._not_before_s:
             return
         if self._is_watched() and await asyncio.to_thread(self._is_new):
             await self.apply_edit("file")
@@ -142,8 +162,9 @@ class ConfigFile:
         signature = self._signature()
         if signature == self._looked_at and self._done is not None:
             return False
-        self._looked_at = signature
-        return self._content() != self._done
+        content = self._content()
+        self._looked_at = None if content is None else signature
+        return content is None or content != self._done
 
     def _signature(self) -> tuple[int, ...]:
         """Tell by what changes with the content; empty where there is no file."""
@@ -153,8 +174,18 @@ class ConfigFile:
             return ()
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _content(self) -> bytes | str:
+    def _content(self) -> bytes | str | None:
+        """Read the file; why that fails tells one state of it from another, None that nothing is known of it."""
         try:
             return read_regular_file(self.path, MAX_FILE_BYTES)
         except (OSError, ValueError) as error:
-            return str(error)
+            return None if _is_starved(error) else str(error)
+
+
+def _is_starved(error: BaseException | None) -> bool:
+    """Tell whether the process could open no more files, which says nothing about the file or its edit."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
+            return True
+        error = error.__cause__
+    return False

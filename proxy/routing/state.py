@@ -19,6 +19,11 @@ ORDER: Final[tuple[StateName, ...]] = ("drained", "open", "half_open", "degraded
 
 MOST_SHOWN: Final = 20
 
+LEAST_CALLS: Final = 5
+"""Failures among fewer calls say nothing yet."""
+
+NOT_CALLED: Final = "not called in the last minutes, or not since it was reset"
+
 When = Callable[[float | None], str | None]
 """Writes a time of the monotonic clock for people; None where there is none."""
 
@@ -65,7 +70,7 @@ def condition_of_provider(health: ProviderHealth, calls: int, failures: int, now
     """Tell how a provider does.
 
     Args:
-        calls: in the last minutes; of these `failures` failed.
+        calls: in the last minutes, since an operator had it judged anew; of these `failures` failed.
     """
     circuit = _condition_of_whole(health, now_s)
     if circuit.state not in ("ok", "degraded"):
@@ -74,7 +79,7 @@ def condition_of_provider(health: ProviderHealth, calls: int, failures: int, now
     out = [each for each in models if each[1].state in OUT]
     if out and not any(_is_asked(lane, now_s) for lane, condition in models if condition.state not in OUT):
         return _all_out(out)
-    if failures * 2 > calls:
+    if calls >= LEAST_CALLS and failures * 2 > calls:
         left_out = f"; {_told(out)}" if out else ""
         return Condition("failing", f"{failures} of {calls} calls failed in the last minutes{left_out}")
     if circuit.state == "degraded":
@@ -82,7 +87,7 @@ def condition_of_provider(health: ProviderHealth, calls: int, failures: int, now
     if worse := out + [each for each in models if each[1].state == "degraded"]:
         condition = worse[0][1]
         return Condition("degraded", _told(worse), condition.since_s, condition.until_s)
-    return circuit if calls else Condition("unknown", "not called in the last minutes", circuit.since_s)
+    return circuit if calls else Condition("unknown", NOT_CALLED, circuit.since_s)
 
 
 def models_left_out(health: ProviderHealth, now_s: float) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject, Usage
-from proxy.metrics import LATENCY_BUCKETS_S, Counter, Distribution, Histogram, Registry, Value
+from proxy.metrics import LATENCY_BUCKETS_S, Counter, Histogram, Registry, Spread, Value
 from proxy.providers.base import LocalProvider, Provider, RemoteProvider
 from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
@@ -26,24 +26,21 @@ class Seen:
 
     calls: int = 0
     failures: int = 0
-    latency: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
-    first_byte: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+    latency: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
+    first_byte: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
     """Until the head of a response."""
-    first_token: Distribution = field(default_factory=lambda: Distribution(LATENCY_BUCKETS_S))
+    first_token: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
     """Until the first output of a stream, from the client's request on."""
-
-    @property
-    def is_failing(self) -> bool:
-        """More than half of the calls failed."""
-        return self.failures * 2 > self.calls
 
     def plus(self, other: "Seen") -> "Seen":
         """Sum up two windows."""
-        both = Seen(self.calls + other.calls, self.failures + other.failures)
-        for name in ("latency", "first_byte", "first_token"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            getattr(both, name).counts = [a + b for a, b in zip(mine.counts, theirs.counts, strict=True)]
-        return both
+        return Seen(
+            self.calls + other.calls,
+            self.failures + other.failures,
+            self.latency.plus(other.latency),
+            self.first_byte.plus(other.first_byte),
+            self.first_token.plus(other.first_token),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +150,10 @@ class CallStats:
             self._turn(now_s)
         return self._now.plus(self._before)
 
+    def begin_anew(self) -> None:
+        """Forget what the windows saw, so that only calls from now on speak for or against; counters go on."""
+        self._now, self._before = Seen(), Seen()
+
     def _turn(self, now_s: float) -> None:
         is_stale = now_s - self._turn_at_s >= WINDOW_S
         self._before, self._now = (Seen() if is_stale else self._now), Seen()
@@ -214,7 +215,7 @@ class Endpoint:
         return shown
 
 
-def _percentiles(times: Distribution) -> JsonObject:
+def _percentiles(times: Spread) -> JsonObject:
     return {name: _ms(times.quantile(share)) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
 
 

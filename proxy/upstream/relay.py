@@ -102,6 +102,8 @@ class Relay:
     _held = b""
     _waiter: asyncio.Future[None] | None = None
     _is_begun = False
+    _is_let_through = False
+    """The sink was told to start; one that translates begins the client's response later, or never."""
     _is_flowing = False
     _is_paused = False
     is_over = False
@@ -264,7 +266,7 @@ class Relay:
         if self._held:
             data, self._held = self._held + data, b""
         sink = self._sink
-        if not sink.is_started:
+        if not self._is_let_through:
             if not is_end and self._must_wait(data):
                 self._held = data
                 return
@@ -297,6 +299,7 @@ class Relay:
             raise RuntimeError("a response is passed on only after its head")
         length = None if self._filtering is not None else head.content_length
         self._sink.start(head.status, passage.headers, length, head.has_body)
+        self._is_let_through = True
         if passage.on_start is not None:
             passage.on_start()
 
@@ -333,7 +336,7 @@ class Relay:
                 self._pass(data, is_end=False)
                 self.error = UpstreamCut("the stream ended without its end event")
                 return
-        if data or self._held or self._filtering is not None or not self._sink.is_started:
+        if data or self._held or self._filtering is not None or not self._is_let_through:
             self._pass(data, is_end=True)
         self._sink.finish()
 

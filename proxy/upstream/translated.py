@@ -32,37 +32,45 @@ class Translation(Protocol):
 class TranslatedSink:
     """Stands between the relay and the client's sink.
 
+    The client's side begins with the first output there is in its format: what the relay lets through may still turn
+    out to be nothing that can be translated, and then another provider is asked.
+
     Args:
         told: gives header lines of our own, each with its CRLF.
+        on_start: called once, when the client's response begins.
     """
 
-    def __init__(self, sink: Sink, translation: Translation, told: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        translation: Translation,
+        told: Callable[[], bytes],
+        on_start: Callable[[], None] | None = None,
+    ) -> None:
         self._sink = sink
         self._translation = translation
         self._told = told
+        self._on_start = on_start
         self._body = bytearray()
         self._status = 200
         self.is_started = False
+        """The client's response has begun."""
 
     def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
-        """Begin; the client's side begins with the first translated bytes.
+        """Take note of the status; the client's side begins with the first translated bytes.
 
         Raises:
             UpstreamProtocol: such a status has no reply in it.
         """
         if status >= 300 or not has_body:
             raise UpstreamProtocol(f"the provider's reply has status {status} and cannot be translated")
-        self.is_started = True
         self._status = status
-        if self._translation.is_streaming:
-            self._start(None)
-            self._sink.write(self._translation.open())
 
     def write(self, data: bytes) -> bool:
         """Translate body bytes of a stream, or collect those of a whole reply."""
         if self._translation.is_streaming:
             translated = self._translation.feed(data)
-            return self._sink.write(translated) if translated else True
+            return self._sink.write(self._opened() + translated) if translated else True
         self._body += data
         if len(self._body) > MAX_BODY_BYTES:
             raise UpstreamProtocol(f"the reply is larger than {MAX_BODY_BYTES} bytes and cannot be translated")
@@ -71,7 +79,9 @@ class TranslatedSink:
     def finish(self) -> None:
         """End the client's response."""
         rest = self._translation.end(bytes(self._body))
-        if not self._sink.is_started:
+        if self._translation.is_streaming:
+            rest = self._opened() + rest
+        else:
             self._start(len(rest))
         self._sink.write(rest)
         self._sink.finish()
@@ -88,6 +98,17 @@ class TranslatedSink:
         """Wait for the client."""
         await self._sink.drain()
 
+    def _opened(self) -> bytes:
+        """Begin the client's stream, unless that is done; return what opens it."""
+        if self.is_started:
+            return b""
+        opening = self._translation.open()
+        self._start(None)
+        return opening
+
     def _start(self, length: int | None) -> None:
         headers = b"Content-Type: %b\r\n%b" % (self._translation.content_type, self._told())
         self._sink.start(self._status, headers, length, True)
+        self.is_started = True
+        if self._on_start is not None:
+            self._on_start()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.metrics import LATENCY_BUCKETS_S, MAX_SERIES, Distribution, Registry
+from proxy.metrics import LATENCY_BUCKETS_S, MAX_SERIES, Distribution, Registry, Spread
 
 
 def test_label_sets_past_the_limit_are_counted_under_other() -> None:
@@ -123,6 +123,33 @@ def test_quantiles_rise_with_their_share(values: list[float]) -> None:
     found = [distribution.quantile(share) or 0.0 for share in (0.1, 0.5, 0.9, 0.99, 1.0)]
 
     assert found == sorted(found)
+
+
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=50))
+def test_quantiles_of_a_spread_rise_from_its_least_to_its_greatest_value(values: list[float]) -> None:
+    spread = Spread(LATENCY_BUCKETS_S)
+    for value in values:
+        spread.observe(value)
+
+    found = [spread.quantile(share) or 0.0 for share in (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)]
+
+    assert found == sorted(found)
+    assert min(values) <= found[0]
+    assert found[-1] <= max(values)
+
+
+def test_sum_of_two_spreads_is_as_if_one_had_seen_all() -> None:
+    one, other, whole = Spread((1.0, 2.0)), Spread((1.0, 2.0)), Spread((1.0, 2.0))
+    for spread, values in ((one, (0.5, 3.0)), (other, (1.5,)), (whole, (0.5, 3.0, 1.5))):
+        for value in values:
+            spread.observe(value)
+
+    both = one.plus(other)
+
+    assert (both.counts, both.sum, both.least, both.most) == (whole.counts, whole.sum, 0.5, 3.0)
+    assert both.quantile(0.5) == whole.quantile(0.5)
+    assert both.quantile(1.0) == 3.0
+    assert Spread((1.0,)).plus(Spread((1.0,))).quantile(0.5) is None
 
 
 def test_reader_named_again_takes_the_place_of_the_first() -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+import os
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -134,6 +137,51 @@ async def test_edit_that_came_while_the_disk_was_full_is_applied_when_there_is_r
     assert (sick["status"], len(sick["problems"])) == ("degraded", 2)
     assert (await value(filed, "maxQueue"), (await health(filed))["problems"]) == (2, [])
     assert kinds(filed).count("config_refused") == 1
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """Let this process open nothing more, as when its limit is reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_edit_that_came_while_no_file_could_be_opened_is_not_refused_but_read_later(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    await asyncio.sleep(0.3)  # for the watch to begin
+
+    with filed.config_path.open("r+") as file:
+        text = file.read().replace('"maxQueue": 1', '"maxQueue": 2')
+        file.seek(0)
+        with no_file_left():
+            file.write(text)
+            file.flush()
+            await until(lambda: bool({"config_refused", "config_unreadable"} & set(kinds(filed))), "it is told")
+            await asyncio.sleep(2.5)  # so that it is tried again
+            told, trouble = kinds(filed), dict(filed.app.configuration.record.troubles)
+    await until(lambda: filed.app.configuration.standing.revision == 2, "it is in force", timeout_s=3.0)
+
+    assert (told.count("config_unreadable"), "config_refused" in told, trouble) == (1, False, {})
+    assert await value(filed, "maxQueue") == 2
+
+
+async def test_file_that_nobody_edited_is_left_alone_when_files_can_be_opened_again(filed: ProxyHarness) -> None:
+    await filed.start(max_queue=1)
+    await asyncio.sleep(0.3)
+
+    with no_file_left():
+        os.utime(filed.config_path)
+        await until(lambda: "config_unreadable" in kinds(filed), "it is told")
+    await asyncio.sleep(2.5)
+
+    assert filed.app.configuration.standing.revision == 1
+    assert "config_refused" not in kinds(filed)
 
 
 async def test_dry_run_does_not_swallow_an_edit(filed: ProxyHarness) -> None:

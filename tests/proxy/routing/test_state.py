@@ -9,7 +9,15 @@ from proxy.routing.health import ProviderHealth
 from proxy.routing.key_state import key_rows
 from proxy.routing.lane import Lane
 from proxy.routing.quota import Quota
-from proxy.routing.state import MOST_SHOWN, Condition, condition_of_provider, model_rows, models_left_out
+from proxy.routing.state import (
+    LEAST_CALLS,
+    MOST_SHOWN,
+    NOT_CALLED,
+    Condition,
+    condition_of_provider,
+    model_rows,
+    models_left_out,
+)
 
 KEYS = ("sk-first-0123456789-aaaa", "sk-second-0123456789-bbbb")
 OF_MODEL = Verdict("server-error", "model")
@@ -58,7 +66,7 @@ def when(time_s: float | None) -> str | None:
 
 
 def test_provider_that_was_not_called_is_unknown() -> None:
-    assert Rig().condition == Condition("unknown", "not called in the last minutes")
+    assert Rig().condition == Condition("unknown", NOT_CALLED)
 
 
 def test_provider_that_answers_is_ok() -> None:
@@ -175,11 +183,20 @@ def test_provider_most_of_whose_calls_fail_though_it_may_be_asked_is_failing() -
     assert rig.condition == Condition("failing", "7 of 8 calls failed in the last minutes")
 
 
+@pytest.mark.parametrize(("failures", "state"), [(1, "ok"), (LEAST_CALLS - 1, "ok"), (LEAST_CALLS, "failing")])
+def test_few_failed_calls_do_not_make_a_provider_failing(failures: int, state: str) -> None:
+    rig = Rig(BreakerSettings.model_validate({"enabled": False}))
+
+    rig.fail(times=failures)
+
+    assert rig.condition.state == state
+
+
 def test_failing_provider_names_the_model_that_is_left_out() -> None:
     rig = Rig()
     rig.succeed("good")
 
-    rig.fail(model="bad")
+    rig.fail(model="bad", times=LEAST_CALLS)
 
     assert rig.condition.state == "failing"
     assert rig.condition.why.endswith("; model bad: 3 failures in a row: upstream_rejected")

@@ -397,7 +397,7 @@ async def test_drained_provider_gets_no_new_call_and_ends_those_it_has(
     assert again == drained
     assert (elsewhere.text, answered.text, back.text) == ("from the spare", "slow", "from the vendor")
     assert sick == ["provider vendor is drained (1 in flight); POST /providers/vendor/enable undoes it"]
-    assert (enabled["state"], await problems(proxy)) == ("ok", [])
+    assert (enabled["state"], (await provider(proxy))["state"], await problems(proxy)) == ("unknown", "ok", [])
     assert kinds(proxy) == ["provider_drained", "provider_enabled"]
     assert proxy.events.recent()[0].fields["author"] == "ann"
 
@@ -520,6 +520,27 @@ async def test_reset_closes_circuits_and_ends_cooldowns_but_leaves_who_is_draine
     assert again["forgotten"] == {"circuits": [], "cooldowns": 0, "stillDrained": ["spare"]}
     assert (await provider(proxy))["modelStates"][0]["state"] == "ok"
     assert kinds(proxy).count("routing_reset") == 1
+
+
+@pytest.mark.parametrize("call", ["/reset", "/providers/vendor/enable"])
+async def test_provider_is_failing_after_some_calls_until_it_is_judged_anew(
+    proxy: ProxyHarness, upstream: FakeProvider, call: str
+) -> None:
+    upstream.reply_status(500)
+    await proxy.start(providers={"vendor": upstream.provider()}, breaker={"enabled": False}, failover={"attempts": 1})
+    states = []
+    for _ in range(5):
+        await proxy.chat("Hello")
+        states.append((await provider(proxy))["state"])
+    before = await problems(proxy)
+
+    await ask(proxy, "POST", call)
+
+    assert states == ["ok", "ok", "ok", "ok", "failing"]
+    assert before == ["provider vendor failed 5 of 5 calls; see /providers/status"]
+    assert ((await provider(proxy))["state"], await problems(proxy)) == ("unknown", [])
+    metrics = (await proxy.request("GET", "/metrics")).text
+    assert 'upstream_requests_total{model="fake-model",outcome="upstream_rejected",provider="vendor"} 5.0' in metrics
 
 
 async def test_reset_that_is_refused_forgets_nothing(proxy: ProxyHarness, upstream: FakeProvider) -> None:

@@ -51,8 +51,36 @@ def test_piece_that_means_nothing_in_the_other_format_is_not_written() -> None:
     sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
     sink.start(200, HEADERS, None, True)
 
+    sink.write(b"one")
+
     assert sink.write(b"skip")
-    assert client.writes == [b"OPEN "]
+    assert client.writes == [b"OPEN ONE"]
+
+
+def test_nothing_begins_before_the_first_output() -> None:
+    client, begun = RecordingSink(), list[bool]()
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD, lambda: begun.append(client.is_started))
+
+    sink.start(200, HEADERS, None, True)
+    sink.write(b"skip")
+
+    assert (sink.is_started, client.is_started, begun) == (False, False, [])
+
+    sink.write(b"one")
+    sink.write(b"two")
+
+    assert (sink.is_started, client.body, begun) == (True, b"OPEN ONETWO", [True])
+
+
+def test_stream_without_output_is_whole_once_it_has_ended_well() -> None:
+    client = RecordingSink()
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
+
+    sink.start(200, HEADERS, None, True)
+    sink.write(b"skip")
+    sink.finish()
+
+    assert (client.length, client.body, client.is_finished) == (None, b"OPEN  END", True)
 
 
 def test_slow_client_is_felt_through_the_translation() -> None:
@@ -118,7 +146,7 @@ def test_error_within_a_stream_is_raised_to_the_relay() -> None:
 
     with pytest.raises(UpstreamRejected):
         sink.write(b"bad")
-    assert not client.is_finished
+    assert not client.is_started
 
 
 def test_reply_too_large_to_translate_is_refused() -> None:
