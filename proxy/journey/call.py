@@ -26,7 +26,7 @@ from proxy.upstream.translated import TranslatedSink
 
 
 class Call:
-    """One call of one remote provider.
+    """One call of one remote provider; made cheaply, as Attempt is.
 
     Args:
         plan, target: who is asked, and whether somebody else is after an error, so that the client must not see it.
@@ -34,19 +34,11 @@ class Call:
         on_start: called when the client's response begins.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_dispatch",
-        "_kit",
-        "_observer",
-        "_on_start",
-        "_outgoing",
-        "_plan",
-        "_sink",
-        "_target",
-        "head",
-        "passed_on",
-    )
+    _observer: ResponseObserver | None = None
+    head: ResponseHead | None = None
+    """Of the final response, once it has come."""
+    passed_on: UpstreamError | None = None
+    """What the response means that went to the client although it is an error."""
 
     def __init__(
         self,
@@ -67,11 +59,6 @@ class Call:
         self._dispatch = dispatch
         self._kit = kit
         self._on_start = on_start
-        self._observer: ResponseObserver | None = None
-        self.head: ResponseHead | None = None
-        """Of the final response, once it has come."""
-        self.passed_on: UpstreamError | None = None
-        """What the response means that went to the client although it is an error."""
 
     async def run(self, pool: Pool, write_timeout_s: float) -> None:
         """Make the call and see its response through to the sink.

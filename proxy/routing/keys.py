@@ -138,6 +138,8 @@ class KeyPool:
     def choose(self, now_s: float, tried: Collection[Key] = ()) -> Key | None:
         """Take the next key that is usable: not cooling down, not used up, and not among `tried`."""
         keys, index = self.keys, self._next
+        if len(keys) == 1 and not tried:  # as nearly always
+            return keys[0] if keys[0].free_s <= now_s else None
         for _ in keys:
             key = keys[index]
             index = index + 1 if index + 1 < len(keys) else 0
