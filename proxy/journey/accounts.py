@@ -122,7 +122,9 @@ class Accounts:
         attempt.error, attempt.message, attempt.kind = failure.code, failure.message, verdict.kind
         attempt.may_have_executed = verdict.may_have_executed
         probes = 0 if one.is_judged else one.probes
-        changes = health.fail(lane, attempt.started_s, probes, now_s, verdict, failure.code)
+        has_status = attempt.status is not None and attempt.status >= FIRST_ERROR_STATUS
+        cause = f"{failure.code}, status {attempt.status}" if has_status else failure.code
+        changes = health.fail(lane, attempt.started_s, probes, now_s, verdict, cause)
         self._changed(one, changes)
         if key is None or lane.keys is None:
             if verdict.kind == "rate-limit" and verdict.retry_after_s and not one.is_clients_own:

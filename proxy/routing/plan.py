@@ -276,7 +276,7 @@ class Plan:
     def _why_nobody(self, now_s: float) -> str:
         if self._bound_to is not None and not self._bound_to.is_repeatable:
             return "it may have been executed (failover.afterExecution)"
-        waiting = [target for target in self.targets if target.is_repeatable and target.ready_s > now_s]
+        waiting = [target for target in self.targets if target.is_repeatable and self._is_too_long(target, now_s)]
         if not waiting:
             return "nobody else is left"
         first = min(waiting, key=lambda one: one.ready_s)
@@ -284,6 +284,11 @@ class Plan:
         bound = "maxWait" if wait_s > self._policy.max_wait_s else "deadline"
         wait = f"{first.name} is not to be asked before {wait_s:.3g} s have passed"
         return f"nobody else is left, and {wait} (failover.{bound})"
+
+    def _is_too_long(self, target: Target, now_s: float) -> bool:
+        """Tell whether the wait until it may be asked again is longer than the request may take."""
+        at_s = max(target.ready_s, now_s)
+        return at_s - now_s > self._policy.max_wait_s or at_s - self._received_s > self.deadline_s
 
     def _has_attempts_to_spare(self, now_s: float) -> bool:
         """Tell whether an attempt is left for every provider that was not asked, and one more besides."""
@@ -364,9 +369,9 @@ class Plan:
         ]
         ready.sort(key=lambda one: one.ready_s)
         for target in ready:
-            at_s = max(target.ready_s, now_s)
-            if at_s - now_s > self._policy.max_wait_s or at_s - self._received_s > self.deadline_s:
+            if self._is_too_long(target, now_s):
                 break
+            at_s = max(target.ready_s, now_s)
             absence = target.health.absence(target.lane, at_s)
             if absence is not None and (absence.is_hard or absence.cause == "open"):
                 continue

@@ -206,6 +206,7 @@ def test_provider_whose_own_circuit_has_opened_is_not_asked_again() -> None:
         health.fail(other, 0.5, health.begin(other, 0.5), 0.5, CONNECT, "refused")
 
     assert fail(plan, step, OVERLOADED) is None
+    assert plan.ended_by == "nobody else is left"
 
 
 def test_wait_that_is_too_long_is_named_where_the_request_ends_with_it() -> None:

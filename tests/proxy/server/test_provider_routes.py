@@ -113,7 +113,7 @@ async def test_open_circuit_of_one_model_and_the_panic_after_it_are_problems(
     for _ in range(3):
         await proxy.chat("Hello", model="bad")
 
-    left_out = "is left out for some requests (model bad: 2 failures in a row: upstream_rejected)"
+    left_out = "is left out for some requests (model bad: 2 failures in a row: upstream_rejected, status 500)"
     assert (await provider(proxy))["state"] == "degraded"
     assert await problems(proxy) == [
         f"provider vendor {left_out}; see /providers/status",
