@@ -39,6 +39,8 @@ STALL_S = 0.1 * SLACK
 
 OF_STATE = frozenset({"circuit_open", "circuit_closed", "routing_panic"})
 """Events that tell of a change of state, not of one fault."""
+WENT_ON = frozenset({"failover", "retry"})
+"""Events that tell of a failure after which somebody was asked again, at most one a second for each kind."""
 
 
 def figure(row: str, text: str) -> None:
@@ -119,13 +121,15 @@ class Watch:
 
     Args:
         faults: attempts that failed, as clients were told; a scenario that knows better sets or corrects it. Each must
-            have left one line in the log.
+            have left one line in the log; of those after which the request went on, each must have been counted, and
+            may share its line with others within the same second.
     """
 
     proxy: ProxyProcess
     faults: int = 0
     leaks: list[bytes] = field(default_factory=list)
     began_at: int = 0
+    went_on_before: int = 0
 
     async def ask(self, call: Call, headers: Mapping[str, str] | None = None, **more: Any) -> Heard:
         """Send one request on a connection of its own and read until its end, whole or not.
@@ -191,7 +195,7 @@ async def invariants(
         assert (await watch.ask(normal)).status == 200
         _drop(upstreams)
         before = await _settled(proxy)
-        watch.began_at = len(proxy.output)
+        watch.began_at, watch.went_on_before = len(proxy.output), await _went_on(proxy)
 
         yield watch
 
@@ -200,7 +204,7 @@ async def invariants(
         await _check_next(watch, normal)
         _drop(upstreams)
         after = await _back(proxy, before)
-        _check_log(watch)
+        _check_log(watch, await _went_on(proxy))
         await _check_secrets(watch)
         worst_s, noise_s = await probe.end()
     assert worst_s <= STALL_S + noise_s, f"I6: the loop stood still for {worst_s:.3f} s (noise {noise_s:.3f} s)"
@@ -277,12 +281,21 @@ async def _back(proxy: ProxyProcess, before: Vitals) -> Vitals:
     return now
 
 
-def _check_log(watch: Watch) -> None:
+async def _went_on(proxy: ProxyProcess) -> int:
+    """How many attempts failed after which somebody was asked again."""
+    lines = (await ask(proxy, "GET", "/metrics")).text.splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("proxy_failovers_total{")))
+
+
+def _check_log(watch: Watch, went_on: int) -> None:
     said = watch.proxy.output[watch.began_at :]
     assert "Traceback" not in said, f"I4: a traceback in the log: {said}"
     assert all({"timestamp", "level", "event", "message"} <= set(line) for line in watch.lines())
     told = watch.fault_lines()
-    assert len(told) == watch.faults, f"I4: {len(told)} lines for {watch.faults} faults: {told[:20]}"
+    shared = went_on - watch.went_on_before - sum(line["event"] in WENT_ON for line in told)
+    assert shared >= 0, f"I4: {-shared} lines more than attempts after which the request went on: {told[:20]}"
+    least, most = len(told), len(told) + shared
+    assert least <= watch.faults <= most, f"I4: {least} lines, {most} counted, for {watch.faults} faults: {told[:20]}"
 
 
 async def _check_secrets(watch: Watch) -> None:

@@ -112,7 +112,7 @@ async def test_request_that_finds_no_memory_gets_503_and_the_next_one_is_served(
         patched.setattr(data, "parse_object", no_memory)
         reading = await proxy.chat("Hello")
     with monkeypatch.context() as patched:
-        patched.setattr(journey.Journey, "_slots_of", no_memory)
+        patched.setattr(journey.Journey, "_may_begin", no_memory)
         asking = await proxy.chat("Hello")
     with monkeypatch.context() as patched:
         patched.setattr(data.DataSide, "_open", no_memory)
