@@ -170,7 +170,7 @@ class Plan:
 
     def beside(self, busy: Sequence[Target], now_s: float) -> Step | None:
         """Choose somebody else than those whose own limit is reached, and who was not asked yet; None: wait."""
-        if "busy" not in self._policy.kinds or not self._policy.is_failover_on:
+        if "busy" not in self._policy.kinds or not self._policy.is_failover_on or self._bound_to is not None:
             return None
         before = [target.is_asked for target in busy]
         for target in busy:

@@ -234,6 +234,15 @@ def test_nobody_is_asked_beside_a_late_one_where_two_executions_are_forbidden() 
     assert plan.other(1.0) is None
 
 
+def test_nobody_is_asked_in_place_of_the_one_that_may_have_executed_it_and_is_busy_now() -> None:
+    plan = Rig(policy=replace(POLICY, after_execution=False)).plan("ab")
+
+    again = fail(plan, ask(plan, plan.first(1.0)), TIMEOUT, is_idempotent=True)
+
+    assert again is not None
+    assert plan.beside([again.target], 1.0) is None
+
+
 def test_one_that_comes_back_does_not_yield_to_fallback_models() -> None:
     rig = Rig()
     rig.open("a")
