@@ -165,6 +165,8 @@ class Plan:
         policy = self._policy
         if not (policy.is_failover_on and policy.after_execution) or self.attempts >= policy.attempts:
             return None
+        if self.left_s(now_s) <= 0:
+            return None
         asked = {target.candidate.provider for target in self.targets if target.is_asked}
         return self._step(self._fresh(now_s, may_fall_back=False, besides=asked), now_s)
 

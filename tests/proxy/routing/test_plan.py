@@ -447,6 +447,14 @@ def test_second_attempt_beside_a_late_one_goes_to_another_that_is_well() -> None
     assert plan.other(1.0) is None
 
 
+def test_nobody_is_asked_beside_a_late_one_after_the_deadline() -> None:
+    plan = Rig(policy=replace(POLICY, deadline_s=5.0)).plan("ab")
+    ask(plan, plan.first(1.0))
+
+    assert plan.other(5.0) is None
+    assert plan.other(4.9) is not None
+
+
 def test_busy_ones_are_passed_over_for_one_with_room_and_keep_their_turn() -> None:
     plan = Rig().plan()
     first = plan.first(1.0)
