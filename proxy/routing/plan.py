@@ -117,7 +117,9 @@ class Plan:
         targets = self.targets
         if len(targets) > 1:
             if now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
-                judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
+                lanes, settings = [target.lane for target in targets], targets[0].lane.breaker.settings
+                absent = [target.lane for target in targets if target.absence_now(now_s) is not None]
+                judge_lanes(lanes, settings, now_s, absent=absent)
         elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):  # nearly every request
             keys = targets[0].lane.keys
             return Step(targets[0], None if keys is None else keys.choose(now_s))

@@ -380,6 +380,20 @@ def test_when_all_are_left_out_any_of_them_is_asked_and_that_is_panic() -> None:
     assert min(names.values()) > 60
 
 
+def test_one_that_is_slow_is_not_left_out_while_its_quick_rival_is_down() -> None:
+    rig = Rig()
+    for name, usual_s in (("a", 0.05), ("b", 8.0)):
+        for _ in range(BREAKER.min_requests):
+            rig.health[name].lane("m").observe(usual_s, usual_s, 1.0, is_streaming=True)
+    rig.open("a", 1.0)
+    plan = rig.plan("ab")
+
+    step = plan.first(2.0)
+
+    assert step is not None
+    assert (step.target.name, plan.is_panic) == ("b/m", False)
+
+
 def test_drained_and_limited_ones_are_not_asked_even_then() -> None:
     rig = Rig(keys=1)
     rig.health["a"].drained_s = 1.0
