@@ -350,7 +350,8 @@ class Plan:
     def _least_bad(self) -> Target | None:
         """Find who may be asked although it is left out, because nobody else is.
 
-        Any of them: who is back is not known, and the first answer closes its circuit for all.
+        Who is merely slow, if there is one: it answers. Else any of them: who is back is not known, and the first
+        answer closes its circuit for all.
         """
         found = [
             target
@@ -364,7 +365,8 @@ class Plan:
         if not found:
             return None
         self.is_panic = self.is_panic or self.attempts == 0
-        return self._random.choice(found)
+        slow = [target for target in found if target.absence is not None and target.absence.cause == "slow"]
+        return self._random.choice(slow or found)
 
     def _repeat(self, targets: Sequence[Target], now_s: float) -> Step | None:
         """Find who may be asked again soonest, within the longest wait and the deadline."""

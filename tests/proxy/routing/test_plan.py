@@ -380,6 +380,20 @@ def test_when_all_are_left_out_any_of_them_is_asked_and_that_is_panic() -> None:
     assert min(names.values()) > 60
 
 
+def test_when_all_are_left_out_one_that_is_slow_is_asked_before_those_that_fail() -> None:
+    rig = Rig()
+    for name in "ac":
+        rig.open(name)
+    lane = rig.health["b"].lane("m")
+    lane.slow_until_s, lane.slow_reason = 30.0, "slow"
+
+    for _ in range(20):
+        plan = rig.plan()
+        step = plan.first(3.0)
+        assert step is not None
+        assert (step.target.name, plan.is_panic) == ("b/m", True)
+
+
 def test_one_that_is_slow_is_not_left_out_while_its_quick_rival_is_down() -> None:
     rig = Rig()
     for name, usual_s in (("a", 0.05), ("b", 8.0)):
