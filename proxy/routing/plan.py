@@ -84,6 +84,8 @@ class Plan:
     """Providers that may have executed the request: none of their models is asked any more, unless that is harmless."""
     _failed: frozenset[str] = frozenset()
     """Providers that failed."""
+    _is_paid = False
+    """The next attempt is paid for: the one it was to be found no room."""
     _bound_to: Target | None = None
     """It may have executed the request, and nobody else may then."""
 
@@ -133,9 +135,11 @@ class Plan:
         step = self._next(target, verdict, now_s)
         if step is None:
             self.ended_by = self._why_nobody(now_s)
-        elif self.attempts and not self._budget.withdraw():  # who only stood in line has cost no provider anything
-            self.ended_by = "the retry budget of the process is used up"
-            return None
+        elif self.attempts and not self._is_paid:  # who only stood in line has cost no provider anything
+            if not self._budget.withdraw():
+                self.ended_by = "the retry budget of the process is used up"
+                return None
+            self._is_paid = True
         return step
 
     def left_s(self, now_s: float) -> float:
@@ -209,6 +213,7 @@ class Plan:
     def begin(self, target: Target, key: Key | None) -> None:
         """Note that somebody is asked."""
         self.attempts += 1
+        self._is_paid = False
         target.is_asked = True
         target.is_repeatable = False
         if key is not None and key not in target.tried:

@@ -321,6 +321,19 @@ def test_budget_is_not_charged_where_nobody_is_left() -> None:
     assert rig.budget.level == 1.0
 
 
+def test_attempt_that_found_no_room_is_not_paid_for_a_second_time_with_the_next() -> None:
+    rig = Rig(budget=RetryBudget(0.2, 10.0))
+    plan = rig.plan("abc")
+
+    second = fail(plan, ask(plan, plan.first(1.0)), CONNECT)
+    assert second is not None
+    third = fail(plan, second, Verdict("busy"))
+    assert (third and third.target.name, rig.budget.level) == ("c/m", 9.0)
+
+    assert fail(plan, ask(plan, third), OVERLOADED) is not None
+    assert rig.budget.level == 8.0
+
+
 def test_without_failover_nobody_but_the_first_is_asked_though_its_other_keys_are() -> None:
     rig = Rig(keys=2, policy=replace(POLICY, is_failover_on=False))
     plan, limited = rig.plan(), rig.plan()
