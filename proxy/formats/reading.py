@@ -85,12 +85,18 @@ class TextReader(StreamReader):
             raise UpstreamProtocol(f"the stream has more than {MAX_TEXT_CHARS} characters and cannot be translated")
         return found
 
-    def completion(self) -> Completion:
-        """Return the whole answer."""
+    def rest(self) -> list[str]:
+        """Return the pieces of text in a last event that nothing ends."""
         try:
-            self._texts += self.read(self._splitter.rest())
+            found = self.read(self._splitter.rest())
         except UpstreamProtocol:
             raise UpstreamCut("the stream ended in the middle of an event") from None
+        self._texts += found
+        return found
+
+    def completion(self) -> Completion:
+        """Return the whole answer."""
+        self.rest()
         if not self.is_complete():
             raise UpstreamCut("the stream ended before it was complete")
         self.result.text = "".join(self._texts)
