@@ -48,6 +48,14 @@ class StreamReader(ABC):
         """
 
     @abstractmethod
+    def rest(self) -> list[str]:
+        """Return the pieces of text in an event that only the end of the stream completes.
+
+        Raises:
+            UpstreamCut: the stream ended in the middle of it.
+        """
+
+    @abstractmethod
     def completion(self) -> Completion:
         """Return the whole answer, once the stream has ended.
 

@@ -1,6 +1,7 @@
 """The shared part of reading replies and streams as text: cutting, collecting, and telling what is no whole answer."""
 
 from abc import abstractmethod
+from typing import Final
 
 from proxy.errors import UpstreamCut, UpstreamProtocol
 from proxy.exchange import JsonObject
@@ -8,6 +9,9 @@ from proxy.formats.base import StreamReader
 from proxy.formats.fields import Json, as_list, join_text, kind_of
 from proxy.formats.neutral import STOP, Completion
 from proxy.formats.sse import EventSplitter, LineSplitter
+
+MAX_TEXT_CHARS: Final = 32 << 20
+"""Longest text of a stream: formats whose last event repeats the whole answer need all of it."""
 
 
 def object_of(value: Json, what: str) -> JsonObject:
@@ -61,6 +65,7 @@ class TextReader(StreamReader):
     def __init__(self, splitter: EventSplitter | LineSplitter) -> None:
         self._splitter = splitter
         self._texts: list[str] = []
+        self._chars = 0
         self.result = Completion("", "", "", finish_reason="")
 
     @abstractmethod
@@ -72,17 +77,26 @@ class TextReader(StreamReader):
         """Tell whether the stream was complete by the rules of its format."""
 
     def feed(self, data: bytes) -> list[str]:
-        """Return the pieces of text."""
+        """Return the pieces of text. Raises UpstreamProtocol: there is no end of them."""
         found = [text for event in self._splitter.feed(data) for text in self.read(event)]
+        self._texts += found
+        self._chars += sum(map(len, found))
+        if self._chars > MAX_TEXT_CHARS:
+            raise UpstreamProtocol(f"the stream has more than {MAX_TEXT_CHARS} characters and cannot be translated")
+        return found
+
+    def rest(self) -> list[str]:
+        """Return the pieces of text in a last event that nothing ends."""
+        try:
+            found = self.read(self._splitter.rest())
+        except UpstreamProtocol:
+            raise UpstreamCut("the stream ended in the middle of an event") from None
         self._texts += found
         return found
 
     def completion(self) -> Completion:
         """Return the whole answer."""
-        try:
-            self._texts += self.read(self._splitter.rest())
-        except UpstreamProtocol:
-            raise UpstreamCut("the stream ended in the middle of an event") from None
+        self.rest()
         if not self.is_complete():
             raise UpstreamCut("the stream ended before it was complete")
         self.result.text = "".join(self._texts)

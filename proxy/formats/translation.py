@@ -46,7 +46,8 @@ class ReplyTranslation:
     def end(self, body: bytes) -> bytes:
         """Return the rest of the stream, or the whole reply."""
         if self.is_streaming:
-            return self._writer.finish(self._named(self._reader.completion()), self._facts())
+            rest = b"".join([self._writer.delta(text) for text in self._reader.rest()])
+            return rest + self._writer.finish(self._named(self._reader.completion()), self._facts())
         completion = self._named(self._source.read_reply(self._source_operation, body))
         return self._target.write_reply(self._target_operation, completion, self._facts())
 

@@ -123,6 +123,7 @@ class Journey:
         """
         hedged = Hedged(self._kit, self._generation, self._exchange, self._plan, self._sink, self._ask)
         if (late_s := hedged.late_after_s(step)) is not None:
+            self._heed_client()
             return await hedged.run(step, late_s)
         await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
         return ()

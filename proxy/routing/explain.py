@@ -61,6 +61,7 @@ def verdict_of(prospects: Sequence[Prospect], fallbacks: Sequence[Prospect], pol
         first = instead_of(chosen, well, policy)
         return Verdict(first, _first_of(first, chosen, well))
     soft = tuple(one for one in (*prospects, *fallbacks) if one.absence is not None and not one.absence.is_hard)
+    soft = tuple(one for one in soft if one.absence is not None and one.absence.cause == "slow") or soft
     if not soft:
         return Verdict(None, "nobody may be asked now; a client gets an error with every candidate's reason")
     names = soft[0].name if len(soft) == 1 else f"one of {', '.join(one.name for one in soft)}"

@@ -1,6 +1,6 @@
 """Who is much slower than its rivals: left out for a while, never the last one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Final
 
@@ -12,19 +12,23 @@ LEAST_EXCESS_S: Final = 1.0
 """Slower by less than this is no reason, whatever the factor."""
 
 
-def judge_lanes(lanes: Sequence[Lane], settings: BreakerSettings, now_s: float) -> None:
+def judge_lanes(
+    lanes: Sequence[Lane], settings: BreakerSettings, now_s: float, *, absent: Collection[Lane] = ()
+) -> None:
     """Compare the usual time to first byte of rivals, at most once a second, and leave out who is far behind.
 
     Args:
         lanes: of all candidates of one request; of those at most one is left out at a time, and never all.
+        absent: those of them that are left out already: how quick they were is no reason to leave out the others too.
     """
     if len(lanes) < 2 or not settings.enabled or now_s < lanes[0].judged_at_s + LOOK_EVERY_S:
         return
     lanes[0].judged_at_s = now_s
     if any(lane.slow_until_s > now_s for lane in lanes):
         return
+    rivals = [lane for lane in lanes if lane not in absent]
     for is_streaming in (True, False):
-        if (found := _slowest(lanes, settings, now_s, is_streaming=is_streaming)) is not None:
+        if (found := _slowest(rivals, settings, now_s, is_streaming=is_streaming)) is not None:
             lane, reason = found
             lane.slow_until_s = now_s + settings.window
             lane.slow_reason = reason

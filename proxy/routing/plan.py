@@ -84,6 +84,8 @@ class Plan:
     """Providers that may have executed the request: none of their models is asked any more, unless that is harmless."""
     _failed: frozenset[str] = frozenset()
     """Providers that failed."""
+    _is_paid = False
+    """The next attempt is paid for: the one it was to be found no room."""
     _bound_to: Target | None = None
     """It may have executed the request, and nobody else may then."""
 
@@ -117,7 +119,9 @@ class Plan:
         targets = self.targets
         if len(targets) > 1:
             if now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
-                judge_lanes([target.lane for target in targets], targets[0].lane.breaker.settings, now_s)
+                lanes, settings = [target.lane for target in targets], targets[0].lane.breaker.settings
+                absent = [target.lane for target in targets if target.absence_now(now_s) is not None]
+                judge_lanes(lanes, settings, now_s, absent=absent)
         elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):  # nearly every request
             keys = targets[0].lane.keys
             return Step(targets[0], None if keys is None else keys.choose(now_s))
@@ -131,9 +135,11 @@ class Plan:
         step = self._next(target, verdict, now_s)
         if step is None:
             self.ended_by = self._why_nobody(now_s)
-        elif self.attempts and not self._budget.withdraw():  # who only stood in line has cost no provider anything
-            self.ended_by = "the retry budget of the process is used up"
-            return None
+        elif self.attempts and not self._is_paid:  # who only stood in line has cost no provider anything
+            if not self._budget.withdraw():
+                self.ended_by = "the retry budget of the process is used up"
+                return None
+            self._is_paid = True
         return step
 
     def left_s(self, now_s: float) -> float:
@@ -165,12 +171,14 @@ class Plan:
         policy = self._policy
         if not (policy.is_failover_on and policy.after_execution) or self.attempts >= policy.attempts:
             return None
+        if self.left_s(now_s) <= 0:
+            return None
         asked = {target.candidate.provider for target in self.targets if target.is_asked}
         return self._step(self._fresh(now_s, may_fall_back=False, besides=asked), now_s)
 
     def beside(self, busy: Sequence[Target], now_s: float) -> Step | None:
         """Choose somebody else than those whose own limit is reached, and who was not asked yet; None: wait."""
-        if "busy" not in self._policy.kinds or not self._policy.is_failover_on:
+        if "busy" not in self._policy.kinds or not self._policy.is_failover_on or self._bound_to is not None:
             return None
         before = [target.is_asked for target in busy]
         for target in busy:
@@ -205,6 +213,7 @@ class Plan:
     def begin(self, target: Target, key: Key | None) -> None:
         """Note that somebody is asked."""
         self.attempts += 1
+        self._is_paid = False
         target.is_asked = True
         target.is_repeatable = False
         if key is not None and key not in target.tried:
@@ -346,7 +355,8 @@ class Plan:
     def _least_bad(self) -> Target | None:
         """Find who may be asked although it is left out, because nobody else is.
 
-        Any of them: who is back is not known, and the first answer closes its circuit for all.
+        Who is merely slow, if there is one: it answers. Else any of them: who is back is not known, and the first
+        answer closes its circuit for all.
         """
         found = [
             target
@@ -360,7 +370,8 @@ class Plan:
         if not found:
             return None
         self.is_panic = self.is_panic or self.attempts == 0
-        return self._random.choice(found)
+        slow = [target for target in found if target.absence is not None and target.absence.cause == "slow"]
+        return self._random.choice(slow or found)
 
     def _repeat(self, targets: Sequence[Target], now_s: float) -> Step | None:
         """Find who may be asked again soonest, within the longest wait and the deadline."""

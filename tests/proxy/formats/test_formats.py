@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from proxy import errors
 from proxy.errors import MethodNotAllowed, Overloaded, ProxyError, Refused, RevisionMismatch, Unauthorized
-from proxy.formats.neutral import ChatRequest, Message
+from proxy.formats.neutral import ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.registry import FORMATS
+from proxy.formats.translation import ReplyTranslation
 from tests.proxy.formats.streams import STREAMS
 
 CLIENT_PATHS = """
@@ -23,6 +24,11 @@ CLIENT_PATHS = """
     POST /api/chat  POST /api/generate  POST /api/embed  POST /api/embeddings  POST /api/show  GET /api/tags
     GET /api/version  GET /api/ps
 """
+
+GEMINI_PARTS = (
+    b'data: {"candidates":[{"content":{"parts":[{"text":"Par"}]}}]}\n\n'
+    b'data: {"candidates":[{"content":{"parts":[{"text":"is"}]},"finishReason":"STOP"}]}\n'
+)
 
 
 def every_error() -> list[ProxyError]:
@@ -101,6 +107,31 @@ def test_readers_raise_only_our_errors(case: tuple[str, str, bytes], pieces: lis
         reader.completion()
     except ProxyError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "stream"),
+    [
+        ("ollama", "chat", b'{"message":{"content":"Par"}}\n{"message":{"content":"is"},"done":true}'),
+        ("gemini", "stream_generate", GEMINI_PARTS),
+    ],
+)
+def test_text_in_a_last_event_that_only_the_end_completes_reaches_the_client(
+    name: str, operation: str, stream: bytes
+) -> None:
+    source, target = FORMATS[name], FORMATS["openai"]
+    translation = ReplyTranslation(
+        (source, source.operation(operation)),
+        (target, target.operation("chat")),
+        is_streaming=True,
+        opening=Completion("1", "m", ""),
+        facts=lambda: ReplyFacts(name, False, 1.0, "t"),
+    )
+
+    streamed = translation.feed(stream) + translation.end(b"")
+
+    reader = target.stream_reader(target.operation("chat"))
+    assert "".join(reader.feed(streamed)) == "Paris"
 
 
 def test_last_text_is_the_users() -> None:

@@ -234,3 +234,15 @@ def test_stream_that_only_says_it_is_done_is_the_providers_fault() -> None:
 
     with pytest.raises(UpstreamProtocol):
         reader.completion()
+
+
+def test_stream_whose_text_never_ends_is_the_providers_fault() -> None:
+    wire = FORMATS["openai"]
+    reader = wire.stream_reader(wire.operation("chat"))
+    event = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * (1 << 19))
+
+    for _ in range(64):
+        reader.feed(event)
+
+    with pytest.raises(UpstreamProtocol, match="more than 33554432 characters"):
+        reader.feed(event)

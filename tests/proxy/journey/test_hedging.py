@@ -128,6 +128,17 @@ async def test_time_to_first_byte_of_a_stream_is_that_of_its_first_output(
     assert (lane.streams.value_s(time.monotonic()) or 0.0) > 0.15
 
 
+async def test_nobody_is_asked_twice_for_a_client_that_does_not_wait_so_long(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await start(proxy, upstream, spare)
+    upstream.reply("late", faults=Faults(delay_s=0.2))
+
+    reply = await proxy.chat("Hello", headers={"x-stainless-read-timeout": "0.02"})
+
+    assert (reply.text, spare.requests_seen) == ("late", 0)
+
+
 async def test_second_attempt_never_goes_to_the_same_provider(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:

@@ -47,6 +47,13 @@ def coming_back(name: str, closed_s: float) -> ProviderHealth:
     return health
 
 
+def slow(name: str) -> ProviderHealth:
+    health = well(name)
+    lane = health.lane("m")
+    lane.slow_until_s, lane.slow_reason = 120.0, "slow"
+    return health
+
+
 def drained(name: str) -> ProviderHealth:
     health = well(name)
     health.drained_s = 90.0
@@ -134,6 +141,13 @@ def test_panic_names_the_only_one_that_may_come_back() -> None:
     summary, _ = told([open_since("a", 99.9), drained("b")], policy_of())
 
     assert summary == "panic: everybody is left out; a/m is asked all the same"
+
+
+def test_panic_asks_one_that_is_slow_before_one_that_fails() -> None:
+    summary, (a, b) = told([open_since("a", 99.9), slow("b")], policy_of())
+
+    assert summary == "panic: everybody is left out; b/m is asked all the same"
+    assert (a["in"], b["in"], b["why"]) == (False, True, "asked all the same, because nobody is well: slow")
 
 
 def test_nobody_is_asked_where_all_are_out_for_good() -> None:
@@ -236,7 +250,7 @@ def test_looking_at_models_that_were_never_asked_for_leaves_no_trace() -> None:
 
 
 def states() -> st.SearchStrategy[str]:
-    kinds = st.sampled_from(["well", "drained", "rests", "told"])
+    kinds = st.sampled_from(["well", "drained", "rests", "told", "slow"])
     opened = st.floats(90, 99.99).map(lambda began_s: f"open {began_s}")
     return kinds | opened
 
@@ -252,6 +266,8 @@ def made(name: str, state: str) -> ProviderHealth:
             return resting(name, None)
         case "told":
             return resting(name, 30.0)
+        case "slow":
+            return slow(name)
         case _:
             return well(name)
 

@@ -66,6 +66,16 @@ def test_one_alone_is_never_left_out() -> None:
     assert out(lanes(50.0)) == [False]
 
 
+def test_rivals_that_are_left_out_themselves_say_nothing() -> None:
+    found = lanes(8.0, 0.3, 7.0)
+
+    judge_lanes(found, SETTINGS, 10.0, absent=[found[1]])
+    assert [lane.slow_until_s > 10.0 for lane in found] == [False, False, False]
+
+    judge_lanes(found, SETTINGS, 20.0, absent=[found[2]])
+    assert [lane.slow_until_s > 20.0 for lane in found] == [True, False, False]
+
+
 def test_at_most_one_is_left_out_at_a_time() -> None:
     found = lanes(8.0, 9.0, 0.3)
 

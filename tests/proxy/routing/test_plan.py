@@ -234,6 +234,15 @@ def test_nobody_is_asked_beside_a_late_one_where_two_executions_are_forbidden() 
     assert plan.other(1.0) is None
 
 
+def test_nobody_is_asked_in_place_of_the_one_that_may_have_executed_it_and_is_busy_now() -> None:
+    plan = Rig(policy=replace(POLICY, after_execution=False)).plan("ab")
+
+    again = fail(plan, ask(plan, plan.first(1.0)), TIMEOUT, is_idempotent=True)
+
+    assert again is not None
+    assert plan.beside([again.target], 1.0) is None
+
+
 def test_one_that_comes_back_does_not_yield_to_fallback_models() -> None:
     rig = Rig()
     rig.open("a")
@@ -312,6 +321,19 @@ def test_budget_is_not_charged_where_nobody_is_left() -> None:
     assert rig.budget.level == 1.0
 
 
+def test_attempt_that_found_no_room_is_not_paid_for_a_second_time_with_the_next() -> None:
+    rig = Rig(budget=RetryBudget(0.2, 10.0))
+    plan = rig.plan("abc")
+
+    second = fail(plan, ask(plan, plan.first(1.0)), CONNECT)
+    assert second is not None
+    third = fail(plan, second, Verdict("busy"))
+    assert (third and third.target.name, rig.budget.level) == ("c/m", 9.0)
+
+    assert fail(plan, ask(plan, third), OVERLOADED) is not None
+    assert rig.budget.level == 8.0
+
+
 def test_without_failover_nobody_but_the_first_is_asked_though_its_other_keys_are() -> None:
     rig = Rig(keys=2, policy=replace(POLICY, is_failover_on=False))
     plan, limited = rig.plan(), rig.plan()
@@ -369,6 +391,34 @@ def test_when_all_are_left_out_any_of_them_is_asked_and_that_is_panic() -> None:
 
     assert set(names) == {"a/m", "b/m", "c/m"}
     assert min(names.values()) > 60
+
+
+def test_when_all_are_left_out_one_that_is_slow_is_asked_before_those_that_fail() -> None:
+    rig = Rig()
+    for name in "ac":
+        rig.open(name)
+    lane = rig.health["b"].lane("m")
+    lane.slow_until_s, lane.slow_reason = 30.0, "slow"
+
+    for _ in range(20):
+        plan = rig.plan()
+        step = plan.first(3.0)
+        assert step is not None
+        assert (step.target.name, plan.is_panic) == ("b/m", True)
+
+
+def test_one_that_is_slow_is_not_left_out_while_its_quick_rival_is_down() -> None:
+    rig = Rig()
+    for name, usual_s in (("a", 0.05), ("b", 8.0)):
+        for _ in range(BREAKER.min_requests):
+            rig.health[name].lane("m").observe(usual_s, usual_s, 1.0, is_streaming=True)
+    rig.open("a", 1.0)
+    plan = rig.plan("ab")
+
+    step = plan.first(2.0)
+
+    assert step is not None
+    assert (step.target.name, plan.is_panic) == ("b/m", False)
 
 
 def test_drained_and_limited_ones_are_not_asked_even_then() -> None:
@@ -436,6 +486,14 @@ def test_second_attempt_beside_a_late_one_goes_to_another_that_is_well() -> None
     assert other.target.name == "c/m"
     ask(plan, other)
     assert plan.other(1.0) is None
+
+
+def test_nobody_is_asked_beside_a_late_one_after_the_deadline() -> None:
+    plan = Rig(policy=replace(POLICY, deadline_s=5.0)).plan("ab")
+    ask(plan, plan.first(1.0))
+
+    assert plan.other(5.0) is None
+    assert plan.other(4.9) is not None
 
 
 def test_busy_ones_are_passed_over_for_one_with_room_and_keep_their_turn() -> None:
