@@ -223,7 +223,7 @@ class Attempt:
     key: str | None = None
     """Which of the provider's keys, masked; None where there is no choice."""
     first_byte_s: float | None = None
-    """Until its output begins, the first of a stream; for an error until the head."""
+    """Until the output of a stream begins; None for whole replies, of which it comes with the last."""
     may_have_executed = False
     """It failed, and the provider may bill it all the same."""
     is_hedge = False

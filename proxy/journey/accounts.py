@@ -51,20 +51,22 @@ class Accounts:
             lane, now_s = one.step.target.lane, self._kit.clock()
             self._changed(one, one.health.succeed(lane, attempt.started_s, one.probes, now_s))
 
-    def cancelled(self, one: Open, stats: CallStats, *, has_lost: bool) -> None:
+    def cancelled(self, one: Open, stats: CallStats, *, has_lost: bool, is_unanswered: bool) -> None:
         """Note that nobody waits for it any more.
 
         Args:
             has_lost: another attempt for the same client was faster.
+            is_unanswered: nothing of its response went to the client.
         """
         attempt, lane, now_s = one.attempt, one.step.target.lane, self._kit.clock()
         waited_s = attempt.duration_s = now_s - attempt.started_s
-        is_unanswered = attempt.first_byte_s is None
         if attempt.is_hedge:
             self._kit.news.hedged(attempt.provider, "won" if one.exchange.attempt is attempt else "lost")
         stats.record_cancelled(attempt)
         request = one.exchange.request
-        if is_unanswered and not has_lost and request.upload is None and one.health.is_silence(lane, waited_s, now_s):
+        clients_wish = not has_lost and one.exchange.cancelled_by is None
+        is_waiting = is_unanswered and clients_wish and request.upload is None
+        if is_waiting and one.health.is_silence(lane, waited_s, now_s):
             self._changed(one, one.health.fail(lane, attempt.started_s, one.probes, now_s, SILENCE, "silence"))
         elif not one.is_judged:
             one.health.cancel(lane, attempt.started_s, one.probes, now_s)

@@ -71,7 +71,7 @@ class Attempts:
             one.health.in_flight -= 1
             if is_cancelled:
                 has_lost = isinstance(sink, Contender) and sink.has_lost
-                self._accounts.cancelled(one, endpoint.stats, has_lost=has_lost)
+                self._accounts.cancelled(one, endpoint.stats, has_lost=has_lost, is_unanswered=not sink.is_started)
             else:
                 self._accounts.ended(one, endpoint, None if call is None else call.head, failure)
 
@@ -96,7 +96,8 @@ class Attempts:
             attempt.is_hedge = True
         else:
             exchange.provider, exchange.attempt = candidate.provider, attempt
-            exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
+            if len(exchange.attempts) > 1:
+                exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
         return one
 
     def _call(

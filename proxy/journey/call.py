@@ -165,7 +165,6 @@ class Call:
         self.head = head
         attempt.status = status
         if status >= 400:
-            attempt.first_byte_s = self._kit.clock() - attempt.started_s
             return None
         headers = self._lines(head, self._told())
         on_start = None if self._outgoing.is_translated else self._began  # then the sink knows
@@ -177,7 +176,7 @@ class Call:
         is_stream = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
         observer = self._observer = wire.observer(self._outgoing.operation, is_stream)
         if not is_stream:
-            return Passage(headers, observer, is_held=True, on_start=on_start)
+            return Passage(headers, observer, is_held=True, on_start=self._on_start)
         is_sse = content_type.startswith(b"text/event-stream")
         dispatch = self._dispatch
         filtering = None

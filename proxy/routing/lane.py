@@ -94,9 +94,9 @@ class RecentOfBoth:
 
     __slots__ = ("streams", "wholes")
 
-    def __init__(self) -> None:
+    def __init__(self, wholes: Recent | None = None) -> None:
         self.streams = Recent()
-        self.wholes = Recent()
+        self.wholes = wholes or Recent()
 
     def quantile(self, share: float, now_s: float, *, least: int = 1, is_streaming: bool | None = None) -> float | None:
         """Estimate a quantile as `Recent` does; of both kinds together if `is_streaming` is None."""
@@ -143,7 +143,7 @@ class Lane:
         self.streams = PeakAverage()
         self.wholes = PeakAverage()
         self.first_bytes = RecentOfBoth()
-        self.durations = Recent()
+        self.durations = RecentOfBoth(self.first_bytes.wholes)
         self.rests_until_s = -inf
         """The provider, for which there are no keys, does not want to hear of it until then."""
         self.judged_at_s = 0.0
@@ -153,15 +153,18 @@ class Lane:
         self.slow_reason = ""
 
     def observe(self, first_byte_s: float, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
-        """Take note of a call that went well."""
-        first_bytes = self.first_bytes
+        """Take note of a call that went well.
+
+        Args:
+            first_byte_s: of a stream; not read of a whole reply.
+        """
         if is_streaming:
-            first_bytes.streams.observe(first_byte_s, now_s)
+            self.first_bytes.streams.observe(first_byte_s, now_s)
             self.streams.observe(first_byte_s, now_s)
+            self.durations.streams.observe(duration_s, now_s)
         else:
-            first_bytes.wholes.observe(first_byte_s, now_s)
+            self.first_bytes.wholes.observe(duration_s, now_s)
             self.wholes.observe(duration_s, now_s)
-        self.durations.observe(duration_s, now_s)
 
     def gave_up(self, waited_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that was dropped without an answer because another provider was faster.
@@ -207,7 +210,7 @@ class Lane:
     def forget_times(self) -> None:
         """Begin anew: what it takes after a rest says more than what it took before."""
         self.first_bytes = RecentOfBoth()
-        self.durations = Recent()
+        self.durations = RecentOfBoth(self.first_bytes.wholes)
         self.streams = PeakAverage()
         self.wholes = PeakAverage()
 

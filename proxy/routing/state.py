@@ -114,7 +114,7 @@ def model_rows(health: ProviderHealth, when: When, now_s: float) -> list[JsonObj
         {
             "model": lane.model,
             **shown(condition, when, until="until"),
-            "timeToFirstByteMs": _recent(lane.first_bytes, now_s),
+            "timeToFirstByteMs": _recent(lane.first_bytes.streams, now_s),
             "latencyMs": _recent(lane.durations, now_s),
         }
         for condition, lane in found[:MOST_SHOWN]

@@ -39,7 +39,7 @@ class Rig:
     def succeed(self, model: str | None = "m") -> None:
         lane = self.lane(model)
         self.health.succeed(lane, self.now_s, self.health.begin(lane, self.now_s), self.now_s)
-        lane.observe(0.2, 0.9, self.now_s, is_streaming=False)
+        lane.observe(0.2, 0.9, self.now_s, is_streaming=True)
         self.calls += 1
 
     def fail(self, verdict: Verdict = OF_MODEL, model: str | None = "m", times: int = 3) -> None:

@@ -59,11 +59,12 @@ async def test_status_tells_how_a_provider_does_from_real_traffic(proxy: ProxyHa
     await proxy.start(providers={"vendor": upstream.provider(adaptiveConcurrency="aimd", maxConcurrency=40)})
 
     await proxy.chat("Hello")
+    await proxy.chat("Hello", stream=True)
     shown = await ask(proxy, "GET", "/providers/status")
 
     (vendor,) = shown["providers"]
     assert (vendor["state"], vendor["why"], vendor["nextProbe"]) == ("ok", None, None)
-    assert (vendor["calls"], vendor["errorRate"], vendor["inFlight"], vendor["queued"]) == (1, 0.0, 0, 0)
+    assert (vendor["calls"], vendor["errorRate"], vendor["inFlight"], vendor["queued"]) == (2, 0.0, 0, 0)
     assert vendor["models"] == ["*"]
     assert vendor["adaptiveLimit"] == 20
     assert vendor["timeToFirstByteMs"]["p99"] > 0
