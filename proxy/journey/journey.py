@@ -101,10 +101,8 @@ class Journey:
                     raise
                 failed = ((step, error),)
             step = self._after(failed)
-            if step is not None and step.wait_s:
-                await self._pause(step.wait_s)
-                if plan.is_late(kit.clock()):
-                    break
+            while step is not None and step.wait_s:
+                step = await self._due(step)
         self._give_up()
 
     def _may_begin(self, step: Step) -> bool:
@@ -228,6 +226,20 @@ class Journey:
             raise
         if busy is not None:
             raise ProviderBusy(busy.message, retry_after_s=busy.retry_after_s) from busy
+
+    async def _due(self, step: Step) -> Step | None:
+        """Wait until a step is due and look at it again: whom to ask then, perhaps after another wait; None ends it.
+
+        Raises:
+            Overloaded: the process's queue.
+        """
+        await self._pause(step.wait_s)
+        plan, now_s = self._plan, max(self._kit.clock(), step.target.ready_s)  # timers may be early by a millisecond
+        if plan.is_late(now_s):
+            return None
+        step.wait_s = 0.0
+        renewed = plan.renew(step, now_s) or plan.put_off(step, now_s)
+        return self._after(((step, _left_out(step)),)) if renewed is None else renewed
 
     async def _pause(self, wait_s: float) -> None:
         """Wait before a provider is asked again; meanwhile the process's slot is somebody else's.

@@ -97,10 +97,16 @@ def _bare(failed: Failed) -> str:
 
 
 def _of_all_keys(failed: Failed, now_s: float) -> ProxyError:
-    """Give a provider's refusal; of several keys that are limited, with the time of the one that comes back first."""
+    """Give a provider's refusal; of several keys that are limited, with the time of the one that comes back first.
+
+    A sole key's refusal stays as it is, unless other requests were told to wait for longer meanwhile.
+    """
     error, keys = failed.error, failed.target.lane.keys
-    if failed.verdict.kind == "rate-limit" and keys is not None and len(keys.keys) > 1:
-        wait_s = max(keys.soonest_s(now_s) or 0.0, LEAST_WAIT_S)
+    if failed.verdict.kind != "rate-limit" or keys is None:
+        return error
+    wait_s = max(keys.soonest_s(now_s) or 0.0, LEAST_WAIT_S)
+    told_since_s = keys.keys[0].hard_until_s - now_s - (error.retry_after_s or 0.0)
+    if len(keys.keys) > 1 or told_since_s > LEAST_WAIT_S:
         if isinstance(error, KeptReply):
             error.come_back_after(wait_s)
         else:

@@ -203,6 +203,18 @@ class Plan:
             return step
         return self._step(target, now_s, () if key in target.tried else None)
 
+    def put_off(self, step: Step, now_s: float) -> Step | None:
+        """Wait on for a provider that has told others meanwhile when to come back; None if that is too long."""
+        target, absence = step.target, step.target.absence
+        if absence is None or absence.cause != "rate-limit" or absence.until_s is None:
+            return None
+        policy = self._policy
+        target.ready_s = absence.until_s + backoff_s(target.repeats, policy.backoff_s, policy.max_wait_s, self._random)
+        if self._is_too_long(target, now_s):
+            return None
+        target.absence = None
+        return Step(target, step.key, max(target.ready_s - now_s, 0.0))
+
     def _is_other_well(self, target: Target, now_s: float) -> bool:
         """Tell whether somebody else may be asked in its place, were it too busy."""
         if "busy" not in self._policy.kinds or not self._policy.is_failover_on:

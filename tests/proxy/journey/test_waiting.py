@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from typing import Any
 
 from proxy.routing.failures import Verdict
 from proxy.testing import FakeProvider, ProxyHarness
 from tests.e2e.rig import until
-from tests.proxy.journey.accounts import given_back, pair
+from tests.proxy.journey.accounts import given_back, kinds, pair
 
 KEYS = ["sk-one-aaaaaaaaaa1111", "sk-two-bbbbbbbbbb2222"]
 
@@ -89,3 +90,58 @@ async def test_key_that_came_to_rest_while_the_request_waited_is_not_used(
     assert (reply.status, reply.header("x-attempts")) == (200, "1")
     assert [one.header("authorization") for one in upstream.requests] == [f"Bearer {KEYS[0]}"] * 2
     await first
+
+
+async def pauses(proxy: ProxyHarness, provider: FakeProvider) -> asyncio.Task[Any]:
+    """Start a request that is told to come back soon, and waits for that."""
+    provider.once.reply_status(429, headers={"retry-after-ms": "150"})
+    asking = asyncio.create_task(proxy.chat("Hello"))
+    await provider.wait_for_request()
+    await until(lambda: kinds(proxy) == ["retry"], "the request waits to ask again")
+    return asking
+
+
+async def test_key_that_came_to_rest_for_long_during_a_pause_is_not_used(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await proxy.start(providers={"first": upstream.provider(apiKey=KEYS[0])})
+    asking = await pauses(proxy, upstream)
+
+    keys = proxy.app.pipeline.generation.health["first"].lane("fake-model").keys
+    assert keys is not None
+    keys.limited(keys.keys[0], time.monotonic(), 60.0)
+    reply = await asking
+
+    assert (reply.status, upstream.requests_seen) == (429, 1)
+    assert int(reply.header("retry-after") or 0) >= 59
+    await given_back(proxy)
+
+
+async def test_key_that_rests_a_little_longer_is_waited_for_again(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    await proxy.start(providers={"first": upstream.provider(apiKey=KEYS[0])})
+    asking = await pauses(proxy, upstream)
+
+    keys, began_s = proxy.app.pipeline.generation.health["first"].lane("fake-model").keys, time.monotonic()
+    assert keys is not None
+    keys.limited(keys.keys[0], began_s, 0.4)
+    reply = await asking
+
+    assert (reply.status, reply.header("x-attempts")) == (200, "2")
+    assert upstream.requests[1].at_s - began_s >= 0.39
+    await given_back(proxy)
+
+
+async def test_circuit_that_opened_during_a_pause_sends_the_request_elsewhere(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers={"first": upstream.provider(), "second": spare.provider(priority=1)})
+    health = proxy.app.pipeline.generation.health["second"]
+    open_circuit(proxy, "second")
+    asking = await pauses(proxy, upstream)
+
+    open_circuit(proxy, "first")
+    health.reset(time.monotonic())
+    reply = await asking
+
+    assert (reply.text, upstream.requests_seen) == ("from the spare", 1)
+    await given_back(proxy)
