@@ -332,13 +332,23 @@ class Relay:
             if observer.error is not None and not self._sink.is_started:
                 self.error = _began_with(observer.error)
                 return
-            if self._boundaries is not ANY_BOUNDARY and not observer.is_complete:
-                self._pass(data, is_end=False)
-                self.error = UpstreamCut("the stream ended without its end event")
+            if not observer.is_complete and (reason := self._why_cut()) is not None:
+                if data and (self._is_let_through or self._boundaries is not ANY_BOUNDARY):
+                    self._pass(data, is_end=False)
+                self.error = UpstreamCut(reason)
                 return
         if data or self._held or self._filtering is not None or not self._is_let_through:
             self._pass(data, is_end=True)
         self._sink.finish()
+
+    def _why_cut(self) -> str | None:
+        """Say why a body without its proper end was cut; None where HTTP says that it is whole, whatever is in it."""
+        if self._boundaries is not ANY_BOUNDARY:
+            return "the stream ended without its end event"
+        head = self.head
+        if head is not None and head.content_length is None and not head.is_chunked:
+            return "the connection ended in the middle of the reply"
+        return None
 
 
 def _began_with(error: str) -> UpstreamRejected:

@@ -6,6 +6,8 @@ import pytest
 
 from proxy.errors import UpstreamCut, UpstreamProtocol, UpstreamRejected, UpstreamReset
 from proxy.exchange import ResponseHead
+from proxy.formats.observing import JsonObserver
+from proxy.formats.openai_usage import read_whole
 from proxy.formats.sse import EventSplitter
 from proxy.upstream.relay import LINE_BOUNDARIES, MAX_HELD_BYTES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from tests.proxy.upstream.recording import HEAD, RecordingConnection, RecordingSink, Watcher, receive
@@ -14,6 +16,8 @@ HEADERS = b"Content-Type: text/event-stream\r\n"
 PREAMBLE = b"data: role\n\n"
 OUTPUT = b"data: out\n\n"
 DONE = b"data: [DONE]\n\n"
+CHUNKED = ResponseHead(200, [])
+CHUNKED.is_chunked = True
 
 
 def stream_relay(sink: RecordingSink, boundaries: tuple[bytes, ...] = SSE_BOUNDARIES) -> Relay:
@@ -263,6 +267,37 @@ async def test_response_without_body_keeps_its_length_and_ends(status: int) -> N
     await conclude(relay)
 
     assert (sink.status, sink.length, sink.has_body, sink.body, sink.is_finished) == (status, 1000, False, b"", True)
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_json_that_only_the_connection_ends_is_cut_in_its_middle(is_begun: bool) -> None:
+    sink, observer = RecordingSink(), JsonObserver(read_whole)
+    relay = Relay(sink, lambda head: Passage(HEADERS, observer, is_held=True))
+    relay.on_head(ResponseHead(200, []))
+    relay.on_data(b'{"choices":[')
+
+    if is_begun:
+        relay.on_read()
+        relay.on_data(b'{"ind')
+    relay.on_end()
+
+    with pytest.raises(UpstreamCut):
+        await conclude(relay)
+    assert (sink.is_started, sink.is_finished) == (is_begun, False)
+    assert sink.body == (b'{"choices":[{"ind' if is_begun else b"")
+
+
+@pytest.mark.parametrize("head", [ResponseHead(200, [], 12), CHUNKED], ids=["length", "chunks"])
+async def test_json_that_http_says_is_whole_is_passed_as_it_is(head: ResponseHead) -> None:
+    sink = RecordingSink()
+    relay = Relay(sink, lambda head: Passage(HEADERS, JsonObserver(read_whole), is_held=True))
+
+    relay.on_head(head)
+    relay.on_data(b'{"choices":[')
+    relay.on_end()
+    await conclude(relay)
+
+    assert (sink.body, sink.is_finished) == (b'{"choices":[', True)
 
 
 async def test_failure_before_the_head_is_raised() -> None:
