@@ -77,7 +77,7 @@ class Call:
         request = outgoing.exchange.request
         upload, is_head = request.upload, request.method == "HEAD"
         timeouts = outgoing.provider.settings.timeouts
-        connection = pool.take()
+        connection = pool.take() if upload is None else None  # it may be stale, and an upload cannot be sent again
         is_fresh = connection is None
         connection = connection or await pool.connect()
         while True:
@@ -90,7 +90,7 @@ class Call:
                     await run_upload(upload, relay, connection, self._kit.tasks, write_timeout_s)
                 break
             except StaleConnection:
-                if upload is not None or is_fresh:
+                if is_fresh:
                     raise
                 connection, is_fresh = await pool.connect(), True
             except UpstreamError as error:

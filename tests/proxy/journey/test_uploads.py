@@ -86,3 +86,16 @@ async def test_upload_that_was_sent_is_sent_to_nobody_else(
 
     assert (reply.status, spare.requests_seen) == (status, 0)
     await given_back(proxy)
+
+
+async def test_upload_trusts_no_connection_that_was_idle(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    await proxy.start(providers={"first": upstream.provider()})
+    await proxy.chat("Hello")
+    upstream.reply_status(200, {"text": "heard"})
+
+    replies = [await proxy.request("POST", "/v1/audio/transcriptions", FORM, FORM_TYPE) for _ in range(2)]
+
+    pool = proxy.app.pipeline.generation.endpoints["first"].pool
+    assert pool is not None
+    assert [reply.status for reply in replies] == [200, 200]
+    assert (pool.opened, pool.reused) == (3, 0)
