@@ -1,8 +1,8 @@
 """One chaos run: a proxy process in front of three providers that fall sick and recover at random."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +31,7 @@ class Run:
     outcomes: Sequence[Outcome]
     attempts: int
     cut: int = 0
-    sick_s: Counter[str] = field(default_factory=Counter)
+    sick_s: Mapping[str, float] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     in_flight_after: int = 0
     traceback: str = ""
@@ -54,7 +54,7 @@ async def chaos(seed: int, seconds: float, rate: float) -> Run:
             for index, one in enumerate(providers)
         ]
         process = await stack.enter_async_context(ProxyProcess(config(faulty)))
-        sick_s: Counter[str] = Counter()
+        sick_s: defaultdict[str, float] = defaultdict(float)
 
         async def sicken() -> None:
             plan = list(phases(seed, seconds, PROVIDERS))
@@ -77,7 +77,7 @@ async def chaos(seed: int, seconds: float, rate: float) -> Run:
         health = await _get(process, "/health")
         attempts, failovers = await _metrics(process)
         output = process.output
-        run = Run(seed, seconds, rate, outcomes, int(attempts), sick_s)
+        run = Run(seed, seconds, rate, outcomes, int(attempts), sick_s=sick_s)
         run.cut = sum(one.faults["reset"] + one.faults["truncate"] for one in faulty)
         run.in_flight_after = health["requestsInFlight"]
         run.events = Counter(kind for kind in KINDS for _ in range(output.count(f'"{kind}"')))

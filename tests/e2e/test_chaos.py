@@ -13,8 +13,10 @@ RATE = float(os.environ.get("SWITCHYARD_CHAOS_RATE", "80"))
 async def test_clients_get_answers_as_long_as_one_provider_is_well() -> None:
     run = await chaos(seed=7, seconds=SECONDS, rate=RATE)
 
-    print(report(run))
+    print(shown := report(run))
     assert misses(run) == []
+    assert abs(sum(run.sick_s.values()) - 3 * SECONDS) < 1e-6
+    assert all(f"    {name} " in shown for name in run.sick_s)
 
 
 def test_one_provider_is_well_at_any_time_and_never_one_that_asked_to_be_left_alone() -> None:
