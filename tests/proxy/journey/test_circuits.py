@@ -339,7 +339,7 @@ async def test_clients_who_leave_after_long_silence_open_the_circuit(
     upstream.reply(faults=Faults(never_answer=True))
 
     for _ in range(2):
-        await leave_after(proxy, 0.15)
+        await leave_after(proxy, 0.3)
     reply = await proxy.chat("Hello")
 
     assert (reply.text, reply.header("x-attempts")) == ("from the spare", "1")
@@ -374,10 +374,10 @@ async def test_clients_who_leave_a_provider_that_always_takes_so_long_say_nothin
 async def test_clients_who_leave_amid_output_say_nothing(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
-    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "100ms"})
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "400ms"})
     upstream.stream(["begun"], faults=Faults(stall_after_events=2))
 
     for _ in range(4):
-        await leave_after(proxy, 0.2)
+        await leave_after(proxy, 0.5)
 
     assert breaker(proxy).state == "closed"
