@@ -28,7 +28,7 @@ class Seen:
     failures: int = 0
     latency: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
     first_byte: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
-    """Until its output begins; of an error until its head."""
+    """Of streams, from the attempt's start until their output begins."""
     first_token: Spread = field(default_factory=lambda: Spread(LATENCY_BUCKETS_S))
     """Until the first output of a stream, from the client's request on."""
 

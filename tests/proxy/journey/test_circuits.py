@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import Any
 
 import pytest
@@ -380,4 +381,21 @@ async def test_clients_who_leave_amid_output_say_nothing(
     for _ in range(4):
         await leave_after(proxy, 0.5)
 
+    assert breaker(proxy).state == "closed"
+
+
+async def test_operator_who_ends_silent_requests_says_nothing_about_the_provider(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "silence": "50ms"})
+    upstream.reply(faults=Faults(never_answer=True))
+    pipeline = proxy.app.pipeline
+
+    for _ in range(2):
+        asking = asyncio.create_task(proxy.chat("Hello"))
+        await until(lambda: [time.monotonic() - one.received_s > 0.2 for one in pipeline.running] == [True], "it waits")
+        assert pipeline.cancel(next(iter(pipeline.running)), "enough of it")
+        await asking
+
+    assert upstream.requests_seen == 2
     assert breaker(proxy).state == "closed"
