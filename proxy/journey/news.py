@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.events import Events
+from proxy.events import Events, Seldom
 from proxy.exchange import Exchange
-from proxy.journey.seldom import Seldom
 from proxy.metrics import Registry
 from proxy.routing.breaker import State
 from proxy.routing.failures import Verdict

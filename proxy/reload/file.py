@@ -13,7 +13,7 @@ from watchfiles import awatch
 from proxy.config.document import MAX_FILE_BYTES, read_regular_file
 from proxy.config.loader import read
 from proxy.errors import ConfigError, ProxyError, RevisionMismatch
-from proxy.events import Events
+from proxy.events import Events, Seldom
 from proxy.plugin import Issue
 from proxy.reload.configuration import Configuration
 from proxy.reload.order import Order, Outcome
@@ -59,7 +59,7 @@ class ConfigFile:
         """The content last applied or refused (or why it could not be read); None: it is to be tried again."""
         self._looked_at: tuple[int, ...] | None = None
         self._not_before_s = 0.0
-        self._warned_s: dict[str, float] = {}
+        self._warned = Seldom[str](SAME_NEWS_EVERY_S)
 
     async def apply(self, order: Order) -> Outcome:
         """Read the file and apply it.
@@ -94,9 +94,7 @@ class ConfigFile:
 
     def _warn(self, kind: str, message: str) -> None:
         """Tell of what may go on for long and mends itself; seldom."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._warned_s.get(kind, -SAME_NEWS_EVERY_S) >= SAME_NEWS_EVERY_S:
-            self._warned_s[kind] = now_s
+        if self._warned.admit(kind, asyncio.get_running_loop().time()) is not None:
             self._events.emit("WARN", kind, message, file=str(self.path))
 
     def _refuse(self, error: ProxyError) -> None:

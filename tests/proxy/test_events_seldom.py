@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.journey.seldom import MOST_SUBJECTS, Seldom
+from proxy.events import MOST_SUBJECTS, Seldom
 
 
 def test_same_news_is_told_once_in_a_while_with_the_number_kept_back() -> None:
