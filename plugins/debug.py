@@ -7,8 +7,9 @@ from typing import Final, Literal
 from pydantic import Field
 
 from proxy import hookimpl
-from proxy.exchange import Exchange, RawHeaders, StreamFilter
+from proxy.exchange import Exchange, RawHeaders
 from proxy.plugin import Issue, Plugin, PluginConfig, PluginContext
+from proxy.sink import StreamFilter
 from proxy.values import Size
 
 CREDENTIAL_MARKS: Final = ("auth", "cookie", "key", "token", "secret", "password", "credential", "signature")

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from proxy.errors import FailureKind, ProxyError
+from proxy.usage import Price, Usage
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """Header fields in the order and case of the wire."""
@@ -140,28 +141,6 @@ class Request:
         self.body = orjson.dumps(self.document)
 
 
-@dataclass(slots=True)
-class Usage:
-    """Tokens of one exchange as the provider counted them; None where it did not say.
-
-    `input_tokens` includes what was read from and written to the provider's prompt cache, `output_tokens` includes
-    reasoning, as in OpenTelemetry's GenAI conventions.
-    """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Input plus output, None if either is unknown."""
-        if self.input_tokens is None or self.output_tokens is None:
-            return None
-        return self.input_tokens + self.output_tokens
-
-
 class Load(Protocol):
     """What a candidate bears at the moment, as real traffic shows it; read it, keep nothing of it."""
 
@@ -180,14 +159,6 @@ class Load(Protocol):
             now_s: monotonic clock.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What tokens cost, in US dollars for a million."""
-
-    input_usd: float
-    output_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,122 +238,6 @@ class Wait:
 
     awaitable: Awaitable[Reply | None]
     deadline_s: float
-
-
-class ResponseHead:
-    """Status and header fields of a provider's response, sorted by whom they are for.
-
-    What most responses do not set is an attribute of the class, so that making one is cheap.
-
-    Args:
-        lines: fields for the client, in the order and case of the wire, without CRLF, as `parse_head` checked them.
-        content_length: None: chunked, or until the connection closes. Also the length a HEAD reply speaks of.
-    """
-
-    has_body = True
-    """False for HEAD, 204 and 304."""
-    is_chunked = False
-    keeps_alive = True
-    """The provider lets another request follow on the connection."""
-    content_type = b""
-    """As sent, parameters included; empty if there is none."""
-    is_encoded = False
-    """The body is compressed (Content-Encoding)."""
-    request_id = b""
-    """The provider's own id of the request; empty if it gives none."""
-    limit_lines: Sequence[bytes] = ()
-    """Those of `lines` that tell what is left of the provider's rate limits."""
-    cookie_lines: Sequence[bytes] = ()
-    """`Set-Cookie`, for raw paths only, where it is the caller's own session."""
-
-    def __init__(self, status: int, lines: list[bytes], content_length: int | None = None) -> None:
-        self.status = status
-        self.lines = lines
-        self.content_length = content_length
-
-    def header(self, name: bytes) -> bytes | None:
-        """Find the first field of this name, given in lower case, among those for the client."""
-        for line in self.lines:
-            key, _, value = line.partition(b":")
-            if key.lower() == name:
-                return value.strip(b" \t")
-        return None
-
-
-class Sink(Protocol):
-    """What a response is written to: the client's connection (later also a flight with several readers).
-
-    `write` and its kin never block and are called on the loop. After `start` the status is out and no other
-    provider can be asked.
-    """
-
-    is_started: bool
-
-    def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
-        """Begin; sent with the first bytes.
-
-        Args:
-            headers: lines of end-to-end headers, each with its CRLF, from `write_headers` or a checked response.
-            length: of the body; None frames it as chunks.
-        """
-        ...
-
-    def write(self, data: bytes) -> bool:
-        """Send body bytes; False when the reader is behind: stop, and `await drain()` before the next."""
-        ...
-
-    def finish(self) -> None:
-        """End the response cleanly; exactly once, and never after `fail`."""
-        ...
-
-    def fail(self, error: ProxyError) -> None:
-        """Tell the client of an error, instead of `finish`.
-
-        Before `start`: an error response in the client's format. After it: an error event, if the response is a
-        stream of events, and then a close that nobody can take for the end of a whole response.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Drop the connection: the reader takes nothing any more."""
-        ...
-
-    async def drain(self) -> None:
-        """Wait until the reader has caught up. Raises ConnectionError if it left."""
-        ...
-
-
-class ResponseObserver(Protocol):
-    """Reads what a response says about itself while its bytes pass by unchanged."""
-
-    has_output: bool
-    """The first real output was seen; until then the response may still be dropped for another provider's."""
-    is_complete: bool
-    """The response is whole by the rules of its format; decided by the time of `finish`."""
-    error: str | None
-    """The provider's own error inside a response with status 200, in one line."""
-    usage: Usage | None
-    served_model: str | None
-
-    def feed(self, data: bytes) -> None:
-        """Look at the next body bytes, split anywhere; cheap, never raises."""
-        ...
-
-    def finish(self) -> None:
-        """The body ended as HTTP frames it."""
-        ...
-
-
-class StreamFilter(Protocol):
-    """What `stream_filter` returns: sees every event of a stream before the client does."""
-
-    def event(self, event: bytes) -> bytes:
-        """Return the event (its terminator included) to send instead; empty to drop it."""
-        ...
-
-    def end(self) -> bytes:
-        """Return what is still held back, at the clean end of the stream."""
-        ...
 
 
 class Exchange:

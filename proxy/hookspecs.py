@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pluggy
 
-from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
+from proxy.exchange import Candidate, Exchange, Reply, Wait
 from proxy.plugin import AdminRoute, Issue, PluginConfig
+from proxy.sink import StreamFilter
 
 hookspec = pluggy.HookspecMarker("proxy")
 

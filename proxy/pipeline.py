@@ -18,7 +18,7 @@ from proxy.errors import (
     out_of_memory,
 )
 from proxy.events import Events
-from proxy.exchange import Candidate, Exchange, Reply, Sink, write_headers
+from proxy.exchange import Candidate, Exchange, Reply, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
 from proxy.journey.journey import Journey, deadline_s, priority_of
@@ -31,6 +31,7 @@ from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.reload.vitals import Totals
 from proxy.routing.budget import HEDGE_BURST, RetryBudget
+from proxy.sink import Sink
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 

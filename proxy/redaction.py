@@ -12,6 +12,9 @@ MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 8
 """Shorter values are not looked for: they would take ordinary words out of every line."""
 MAX_DEPTH: Final = 8
+SHOWN_CHARS: Final = 4
+MIN_CHARS_TO_SHOW: Final = 12
+"""Of shorter keys nothing is shown: four characters would be too large a part."""
 MAX_SECRETS: Final = 200
 """Each costs a search in every line that is logged."""
 
@@ -37,6 +40,11 @@ _SECRET_NAME: Final = re.compile(
     r"|(?:api|access|private|secret|signing|subscription)_key)$"
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def mask_of(text: str) -> str:
+    """Write what people see in place of a credential: its last characters, or nothing of a short one."""
+    return f"…{text[-SHOWN_CHARS:]}" if len(text) >= MIN_CHARS_TO_SHOW else "…"
 
 
 def is_secret_name(name: str) -> bool:

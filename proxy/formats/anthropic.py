@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from proxy.errors import ProxyError, TranslationUnsupported
-from proxy.exchange import JsonObject, Operation, ResponseObserver
+from proxy.exchange import JsonObject, Operation
 from proxy.formats import anthropic_messages
 from proxy.formats.anthropic_observer import MessagesObserver, read_whole
 from proxy.formats.base import Format, Intent, StreamReader, StreamWriter
@@ -16,6 +16,7 @@ from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 from proxy.formats.observing import JsonObserver
 from proxy.formats.paths import last_segment, quote_segment
 from proxy.formats.sse import write_event
+from proxy.sink import ResponseObserver
 
 OPERATIONS: Final = (
     Operation("anthropic", "chat", "POST", "/v1/messages", streams=True),

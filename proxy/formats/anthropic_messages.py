@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import Final
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.anthropic_observer import MessagesObserver, read_usage, write_usage
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_strings, as_text, join_text
@@ -21,6 +21,7 @@ from proxy.formats.neutral import (
 from proxy.formats.openai_chat import parse_reply, prefixed
 from proxy.formats.reading import TextReader, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
+from proxy.usage import Usage
 
 DEFAULT_MAX_TOKENS: Final = 4096
 """Anthropic requires a limit; this is sent when the client gave none."""

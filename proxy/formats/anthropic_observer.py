@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line, total
 from proxy.formats.observing import Readings, StreamObserver
+from proxy.usage import Usage
 
 USAGE_COUNTS: Final = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxy.errors import MethodNotAllowed, ProxyError, TranslationUnsupported, Unauthorized
-from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
+from proxy.exchange import JsonObject, Operation
 from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
+from proxy.sink import ResponseObserver
+from proxy.usage import Usage
 
 Intent = tuple[str | None, bool, int | None]
 """What routing needs of a request: the model (None where the path needs none), whether the reply is to be a stream of

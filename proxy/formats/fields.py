@@ -3,7 +3,8 @@
 from typing import Any
 
 from proxy.errors import MalformedBody
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
+from proxy.usage import Usage
 
 Json = Any  # Any: a value of JSON from elsewhere, of whatever shape
 

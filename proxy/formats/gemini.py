@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import MalformedBody, ProxyError, TranslationUnsupported
-from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
+from proxy.exchange import JsonObject, Operation
 from proxy.formats import gemini_content
 from proxy.formats.base import Format, Intent, StreamReader, StreamWriter
 from proxy.formats.error_kinds import kind_of_error
@@ -16,6 +16,8 @@ from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 from proxy.formats.observing import JsonObserver
 from proxy.formats.paths import quote_segment
 from proxy.formats.sse import write_event
+from proxy.sink import ResponseObserver
+from proxy.usage import Usage
 
 VERSIONS: Final = ("v1beta", "v1", "v1alpha")
 """The first is used for requests written here."""

@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.errors import UpstreamProtocol
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_strings, as_text
 from proxy.formats.gemini_observer import GenerateObserver, read_usage, write_usage
@@ -13,6 +13,7 @@ from proxy.formats.neutral import CONTENT_FILTER, LENGTH, STOP, TOOL_CALLS, Chat
 from proxy.formats.openai_chat import parse_reply
 from proxy.formats.reading import TextReader, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
+from proxy.usage import Usage
 
 FINISH_REASONS: Final = MappingProxyType(
     {

@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.fields import as_count, as_list, as_object, as_text, known_usage, one_line, total
 from proxy.formats.observing import EVENT_ENDS, TAIL_BYTES, Readings, StreamObserver, last_object
+from proxy.usage import Usage
 
 MAX_CANDIDATES: Final = 1024
 """Candidates whose ends are told apart."""

@@ -3,13 +3,14 @@
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.exchange import JsonObject, Operation, ResponseObserver
+from proxy.exchange import JsonObject, Operation
 from proxy.formats import native_request, native_stream
 from proxy.formats.base import Format, Intent, StreamReader, StreamWriter
 from proxy.formats.json_body import dump
 from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 from proxy.formats.observing import JsonObserver
 from proxy.formats.sse import write_event
+from proxy.sink import ResponseObserver
 
 OPERATIONS: Final = (Operation("native", "chat", "POST", "/", streams=True),)
 

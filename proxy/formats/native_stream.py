@@ -1,6 +1,6 @@
 """Replies and streams of the native API."""
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
 from proxy.formats.json_body import dump
@@ -9,6 +9,7 @@ from proxy.formats.observing import Readings, StreamObserver
 from proxy.formats.openai_chat import parse_reply
 from proxy.formats.reading import TextReader, settled
 from proxy.formats.sse import EventSplitter, parse_event, write_event
+from proxy.usage import Usage
 
 
 def write_reply(completion: Completion, facts: ReplyFacts) -> bytes:

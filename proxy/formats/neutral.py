@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from proxy.exchange import Usage
+from proxy.usage import Usage
 
 STOP: Final = "stop"
 LENGTH: Final = "length"

@@ -8,9 +8,10 @@ from typing import ClassVar, Final
 
 import orjson
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.fields import Json
 from proxy.formats.sse import parse_event
+from proxy.usage import Usage
 
 WHOLE_LIMIT_BYTES: Final = 256 * 1024
 """Larger JSON bodies are not parsed; their usage is looked for near the end."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.errors import ProxyError, TranslationUnsupported
-from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
+from proxy.exchange import JsonObject, Operation
 from proxy.formats import ollama_chat
 from proxy.formats.base import Format, Intent, StreamReader, StreamWriter
 from proxy.formats.fields import as_count, as_object, as_strings, require_model, require_stream
@@ -12,6 +12,8 @@ from proxy.formats.json_body import dump
 from proxy.formats.neutral import ChatRequest, Completion, ReplyFacts
 from proxy.formats.observing import JsonObserver
 from proxy.formats.ollama_observer import LinesObserver, read_whole
+from proxy.sink import ResponseObserver
+from proxy.usage import Usage
 
 OPERATIONS: Final = (
     Operation("ollama", "chat", "POST", "/api/chat", streams=True),

@@ -1,8 +1,9 @@
 """Watching Ollama replies pass by, and what a whole one says about itself."""
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.fields import as_count, as_text, known_usage, one_line
 from proxy.formats.observing import Readings, StreamObserver
+from proxy.usage import Usage
 
 
 def read_usage(document: JsonObject) -> Usage | None:

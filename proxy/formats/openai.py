@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.errors import ProxyError, TranslationUnsupported
-from proxy.exchange import JsonObject, Operation, ResponseObserver, Usage
+from proxy.exchange import JsonObject, Operation
 from proxy.formats import openai_chat, openai_responses
 from proxy.formats.base import Format, Intent, StreamReader, StreamWriter
 from proxy.formats.error_kinds import kind_of_error
@@ -18,6 +18,8 @@ from proxy.formats.openai_observers import ChatObserver, ResponsesObserver
 from proxy.formats.openai_usage import read_whole
 from proxy.formats.paths import last_segment, quote_segment
 from proxy.formats.sse import write_event
+from proxy.sink import ResponseObserver
+from proxy.usage import Usage
 
 OPERATIONS: Final = (
     Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True),

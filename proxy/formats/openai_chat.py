@@ -5,7 +5,7 @@ from typing import Final
 import orjson
 
 from proxy.errors import UpstreamProtocol, UpstreamRejected
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import (
     as_count,
@@ -22,6 +22,7 @@ from proxy.formats.neutral import FINISH_REASONS, TOOL_CALLS, ChatRequest, Compl
 from proxy.formats.openai_usage import read_usage, write_chat_usage
 from proxy.formats.reading import TextReader, has_objects, list_of, object_of, settled, text_of_content
 from proxy.formats.sse import EventSplitter, parse_event, write_event
+from proxy.usage import Usage
 
 DONE: Final = b"data: [DONE]\n\n"
 SYSTEM_ROLES: Final = ("system", "developer")

@@ -1,7 +1,7 @@
 """OpenAI's responses API: requests, replies and streams to and from the neutral model."""
 
 from proxy.errors import UpstreamRejected
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.base import StreamWriter
 from proxy.formats.fields import as_count, as_list, as_number, as_object, as_text, join_text, one_line
 from proxy.formats.json_body import dump
@@ -10,6 +10,7 @@ from proxy.formats.openai_chat import SYSTEM_ROLES, parse_reply, prefixed, split
 from proxy.formats.openai_usage import read_usage, write_responses_usage
 from proxy.formats.reading import TextReader, settled
 from proxy.formats.sse import EventSplitter, parse_event, write_event
+from proxy.usage import Usage
 
 
 def read_responses(document: JsonObject) -> ChatRequest:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
 from proxy.formats.observing import Readings
+from proxy.usage import Usage
 
 
 def read_usage(usage: Any) -> Usage | None:  # Any: JSON from elsewhere

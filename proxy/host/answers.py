@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast, get_args
 
-from proxy.exchange import Candidate, Reply, StreamFilter, Wait
+from proxy.exchange import Candidate, Reply, Wait
 from proxy.plugin import Issue, Severity
+from proxy.sink import StreamFilter
 
 ElementT = TypeVar("ElementT")
 

@@ -5,7 +5,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, Final, TypeVar
 
-from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
+from proxy.exchange import Candidate, Exchange, Reply, Wait
 from proxy.host.answers import (
     check_each,
     check_filter,
@@ -21,6 +21,7 @@ from proxy.host.drive import Drive
 from proxy.host.filters import FilterChain
 from proxy.host.hooks import Hook
 from proxy.plugin import AdminRoute, Issue
+from proxy.sink import StreamFilter
 
 AnswerT = TypeVar("AnswerT")
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from time import perf_counter
 
-from proxy.exchange import StreamFilter
 from proxy.host.answers import junk
 from proxy.host.containment import Containment
 from proxy.host.hooks import Hook
+from proxy.sink import StreamFilter
 
 
 class FilterChain:

@@ -3,13 +3,14 @@
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.exchange import Attempt, Exchange, ResponseHead
+from proxy.exchange import Attempt, Exchange
 from proxy.journey.kit import Kit
 from proxy.routing.failures import Verdict, judge
 from proxy.routing.health import Change
 from proxy.routing.keys import Key
 from proxy.routing.plan import Step
 from proxy.routing.quota import Quota, read_quota
+from proxy.sink import ResponseHead
 from proxy.upstream.endpoint import CallStats, Endpoint
 
 SIGNS_OF_OVERLOAD: Final = frozenset({"rate-limit", "overloaded", "timeout"})

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from proxy.errors import ProxyError, UpstreamError
-from proxy.exchange import Attempt, Exchange, Reply, Sink
+from proxy.exchange import Attempt, Exchange, Reply
 from proxy.formats.attempts import attempt_lines
 from proxy.journey.accounts import Accounts, Open
 from proxy.journey.call import Call
@@ -15,6 +15,7 @@ from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.keys import Key
 from proxy.routing.plan import Plan, Step
+from proxy.sink import Sink
 from proxy.upstream.endpoint import Endpoint
 
 Deliver = Callable[[Generation, Exchange, Sink, Reply, bytes], Awaitable[None]]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from proxy.errors import StaleConnection, UpstreamError, UpstreamRejected
-from proxy.exchange import Attempt, ResponseHead, ResponseObserver, Sink
+from proxy.exchange import Attempt
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
 from proxy.formats.neutral import Completion, ReplyFacts
@@ -20,6 +20,7 @@ from proxy.journey.upload import run_upload
 from proxy.redaction import MASK, MIN_SECRET_LENGTH
 from proxy.routing.failures import judge
 from proxy.routing.plan import Plan, Target
+from proxy.sink import ResponseHead, ResponseObserver, Sink
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from proxy.upstream.translated import TranslatedSink

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from proxy.errors import Draining, ProxyError, UpstreamError
-from proxy.exchange import Exchange, Sink
+from proxy.exchange import Exchange
 from proxy.journey.kit import Ask, Kit, Unanswered
 from proxy.journey.race import Contender, Race
 from proxy.reload.generation import Generation
 from proxy.routing.failures import judge
 from proxy.routing.plan import Plan, Step
+from proxy.sink import Sink
 from proxy.upstream.slots import Slots
 
 Running = dict["asyncio.Task[ProxyError | ConnectionError | None]", tuple[Step, Contender]]

@@ -15,7 +15,7 @@ from proxy.errors import (
     UpstreamError,
     forget_frames,
 )
-from proxy.exchange import Candidate, Exchange, Sink
+from proxy.exchange import Candidate, Exchange
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.registry import translates_to
 from proxy.journey.hedging import Hedged
@@ -25,6 +25,7 @@ from proxy.journey.last_word import Failed, last_word
 from proxy.reload.generation import Generation
 from proxy.routing.failures import Verdict, judge
 from proxy.routing.plan import Plan, Step
+from proxy.sink import Sink
 from proxy.upstream.slots import Priority, Slots
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

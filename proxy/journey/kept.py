@@ -4,9 +4,9 @@ from math import ceil
 from typing import Final
 
 from proxy.errors import UpstreamAuth, UpstreamError, UpstreamRejected
-from proxy.exchange import ResponseHead, Sink
 from proxy.formats.vendor_error import read_vendor_error
 from proxy.routing.quota import retry_after_s, should_retry
+from proxy.sink import ResponseHead, Sink
 
 KEY_STATUSES: Final = frozenset({401, 403})
 

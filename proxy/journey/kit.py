@@ -6,13 +6,14 @@ from random import Random
 from typing import Any
 
 from proxy.errors import ProxyError
-from proxy.exchange import Exchange, Sink
+from proxy.exchange import Exchange
 from proxy.journey.news import News
 from proxy.journey.prober import Prober
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.routing.budget import RetryBudget
 from proxy.routing.plan import Plan, Step
+from proxy.sink import Sink
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
 

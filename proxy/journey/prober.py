@@ -6,10 +6,10 @@ from typing import Any
 
 from proxy.errors import ProxyError, UpstreamError
 from proxy.events import Events
-from proxy.exchange import ResponseHead
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.health import ProviderHealth
+from proxy.sink import ResponseHead
 from proxy.tasks import Tasks
 from proxy.upstream.endpoint import Endpoint
 from proxy.upstream.headers import begin_head, frame_head, write_request_headers

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from proxy.errors import ProxyError, UpstreamError
-from proxy.exchange import Attempt, Sink
+from proxy.exchange import Attempt
+from proxy.sink import Sink
 
 
 class LostRace(UpstreamError):

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from proxy.exchange import Attempt, Exchange, JsonObject
-from proxy.routing.keys import mask_of
+from proxy.redaction import mask_of
 
 Phase = Literal["queued", "plugins", "waiting_for_provider", "first_byte", "streaming", "backoff"]
 

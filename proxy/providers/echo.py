@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from proxy.errors import UnknownPath
-from proxy.exchange import Exchange, Reply, Usage
+from proxy.exchange import Exchange, Reply
 from proxy.formats.base import Format, StreamWriter
 from proxy.formats.neutral import LENGTH, ChatRequest, Completion, ReplyFacts
 from proxy.formats.registry import FORMATS
 from proxy.providers.base import LocalProvider
+from proxy.usage import Usage
 
 TOKEN: Final = re.compile(r"\s*\S+|\s+$")
 """Echo's own tokenizer: a word with the white space before it. Its usage counts are exact in these tokens."""

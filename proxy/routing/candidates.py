@@ -7,9 +7,10 @@ from typing import Final
 from proxy.config.models import Settings
 from proxy.config.routing_models import PriceSettings
 from proxy.errors import TranslationUnsupported, UnknownModel
-from proxy.exchange import Candidate, Price
+from proxy.exchange import Candidate
 from proxy.providers.base import Provider
 from proxy.routing.health import LaneLoad, ProviderHealth
+from proxy.usage import Price
 
 MAX_KNOWN: Final = 1000
 MAX_MODEL_CHARS: Final = 512

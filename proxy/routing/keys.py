@@ -4,11 +4,9 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from proxy.redaction import mask_of
 from proxy.routing.quota import Quota
 
-SHOWN_CHARS: Final = 4
-MIN_CHARS_TO_SHOW: Final = 12
-"""Of shorter keys nothing is shown: four characters would be too large a part."""
 LIMITED_S: Final = 1.0
 """Cooldown after a 429 that names no time; doubled while it goes on."""
 MOST_LIMITED_S: Final = 60.0
@@ -292,11 +290,6 @@ def _or_ever(seconds: float | None) -> float:
 
 def _grown_s(first_s: float, times: int, most_s: float) -> float:
     return min(first_s * 2.0 ** min(times - 1, MAX_DOUBLINGS), most_s)
-
-
-def mask_of(text: str) -> str:
-    """Write what people see in place of a credential: its last characters, or nothing of a short one."""
-    return f"…{text[-SHOWN_CHARS:]}" if len(text) >= MIN_CHARS_TO_SHOW else "…"
 
 
 def _free_mask(text: str, taken: Collection[str]) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.testing.steps import Faults, Step
+from proxy.usage import Usage
 
 Body = bytes | str | JsonObject | None
 HeaderFields = Mapping[str, str]

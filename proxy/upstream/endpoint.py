@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import ProxyError, UpstreamRejected
-from proxy.exchange import Attempt, JsonObject, Usage
+from proxy.exchange import Attempt, JsonObject
 from proxy.metrics import LATENCY_BUCKETS_S, Counter, Histogram, Registry, Spread, Value
 from proxy.providers.base import LocalProvider, Provider, RemoteProvider
 from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
 from proxy.upstream.slots import Slots
+from proxy.usage import Usage
 from proxy.values import timestamp
 
 OWN_NAMES: Final = frozenset({b"x-trace-id", b"x-request-id", b"traceparent", b"tracestate"})

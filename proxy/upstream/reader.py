@@ -6,7 +6,7 @@ from typing import Final
 import httptools
 
 from proxy.errors import UpstreamProtocol
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.response import Chunks, Receiver, check_partial_head, parse_chunks, parse_head
 from proxy.upstream.response_fields import ResponseFields
 

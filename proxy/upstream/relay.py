@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from proxy.errors import UpstreamCut, UpstreamError, UpstreamRejected
-from proxy.exchange import ResponseHead, ResponseObserver, Sink, StreamFilter
+from proxy.sink import ResponseHead, ResponseObserver, Sink, StreamFilter
 
 MAX_HELD_BYTES: Final = 64 << 10
 """How much is held back: of a preamble, of a refused reply, of an event that has not ended."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import httptools
 
 from proxy.errors import UpstreamError, UpstreamProtocol
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.response_fields import ResponseFields
 
 MAX_HEADERS = 256

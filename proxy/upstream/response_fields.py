@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.headers import HOP_BY_HOP, TOKEN
 
 MAX_KNOWN_NAMES: Final = 1024

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.errors import ProxyError, UpstreamProtocol
-from proxy.exchange import Sink
+from proxy.sink import Sink
 
 MAX_BODY_BYTES: Final = 32 << 20
 """Largest whole reply that is translated."""

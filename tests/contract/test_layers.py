@@ -9,7 +9,8 @@ import pytest
 from tests.contract.sources import Source, parse, read_sources
 
 VOCABULARY = (
-    *("hookspecs", "plugin", "exchange", "store", "events", "metrics", "redaction", "values", "errors", "proxy"),
+    *("hookspecs", "plugin", "exchange", "callers", "sink", "usage", "store", "events", "metrics"),
+    *("redaction", "values", "errors", "proxy"),
 )
 """Each may import only those to its right; `proxy` is the package itself, with `hookimpl`."""
 

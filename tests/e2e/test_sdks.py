@@ -14,8 +14,8 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types as genai_types
 
-from proxy.exchange import Usage
 from proxy.testing import FakeProvider, Faults, ProxyProcess
+from proxy.usage import Usage
 from tests.e2e.rig import KEYS, TEXT, ask
 
 pytestmark = [

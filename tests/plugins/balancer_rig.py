@@ -10,7 +10,8 @@ from typing import Any
 
 from plugins.balancer.plugin import BalancerPlugin
 from plugins.balancer.settings import BalancerConfig
-from proxy.exchange import Candidate, Exchange, JsonObject, Price, Request
+from proxy.exchange import Candidate, Exchange, JsonObject, Request
+from proxy.usage import Price
 from tests.plugins.rig import CHAT, Rig
 
 PEAK_FORGOTTEN_S = 10.0

@@ -7,9 +7,10 @@ import pytest
 
 from plugins.debug import DebugConfig, DebugPlugin
 from proxy.errors import UpstreamTimeout
-from proxy.exchange import Attempt, Exchange, Usage
+from proxy.exchange import Attempt, Exchange
 from proxy.host.loader import load
 from proxy.host.manager import Machinery, PluginHost
+from proxy.usage import Usage
 from tests.plugins.rig import Rig, make_exchange
 
 

@@ -3,7 +3,9 @@
 import orjson
 import pytest
 
-from proxy.exchange import Exchange, Operation, Request, ResponseHead, Usage, write_headers
+from proxy.exchange import Exchange, Operation, Request, write_headers
+from proxy.sink import ResponseHead
+from proxy.usage import Usage
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 

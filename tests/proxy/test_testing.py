@@ -11,7 +11,6 @@ import openai
 import pytest
 from google import genai
 
-from proxy.exchange import Usage
 from proxy.testing import (
     Cut,
     CutOff,
@@ -23,6 +22,7 @@ from proxy.testing import (
     RawClient,
     encode_request,
 )
+from proxy.usage import Usage
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Capital of France?"}]}
 STREAM_BODY = b'{"model":"m","messages":[],"stream":true}'

@@ -7,9 +7,9 @@ from anthropic.types import Message as AnthropicMessage
 from anthropic.types import MessageTokensCount, ModelInfo
 
 from proxy.errors import Overloaded, ProxyError, Refused, UpstreamCut, UpstreamRejected
-from proxy.exchange import Usage
 from proxy.formats.neutral import ChatRequest, Completion, Message
 from proxy.formats.registry import FORMATS
+from proxy.usage import Usage
 
 WIRE = FORMATS["anthropic"]
 CHAT = WIRE.operation("chat")

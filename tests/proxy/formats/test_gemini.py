@@ -8,9 +8,9 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from proxy.errors import MalformedBody, Refused, UpstreamCut, UpstreamProtocol, UpstreamRejected
-from proxy.exchange import Usage
 from proxy.formats.neutral import ChatRequest, Completion, Message
 from proxy.formats.registry import FORMATS
+from proxy.usage import Usage
 
 WIRE = FORMATS["gemini"]
 GENERATE, STREAM = WIRE.operation("generate"), WIRE.operation("stream_generate")

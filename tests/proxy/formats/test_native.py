@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import MalformedBody, UpstreamCut, UpstreamRejected
-from proxy.exchange import Usage
 from proxy.formats.neutral import ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.registry import FORMATS
+from proxy.usage import Usage
 
 WIRE = FORMATS["native"]
 CHAT = WIRE.operation("chat")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.exchange import ResponseObserver, Usage
 from proxy.formats.observing import EVENT_LIMIT_BYTES, WHOLE_LIMIT_BYTES
 from proxy.formats.registry import FORMATS
+from proxy.sink import ResponseObserver
+from proxy.usage import Usage
 from tests.proxy.formats.streams import ANTHROPIC, GEMINI, NATIVE, OLLAMA, OPENAI_CHAT, RESPONSES, STREAMS
 
 Seen = tuple[bool, bool, str | None, Usage | None, str | None]

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from proxy.errors import MalformedBody, UnknownModel, UpstreamCut, UpstreamRejected
-from proxy.exchange import Usage
 from proxy.formats.neutral import ChatRequest, Completion, Message, ReplyFacts
 from proxy.formats.ollama import OllamaFormat
 from proxy.formats.registry import FORMATS
+from proxy.usage import Usage
 
 WIRE = FORMATS["ollama"]
 CHAT, GENERATE = WIRE.operation("chat"), WIRE.operation("generate")

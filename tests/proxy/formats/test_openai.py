@@ -10,9 +10,9 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 from proxy.errors import MalformedBody, TranslationUnsupported, Unauthorized, UpstreamCut, UpstreamRejected
-from proxy.exchange import Usage
 from proxy.formats.neutral import ChatRequest, Completion, Message
 from proxy.formats.registry import FORMATS
+from proxy.usage import Usage
 
 WIRE = FORMATS["openai"]
 ANSWER = Completion("1", "gpt-x", "Paris is it", "length", Usage(9, 4, 3, 1, 2), created_s=7)

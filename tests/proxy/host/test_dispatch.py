@@ -9,9 +9,10 @@ import pytest
 
 from proxy import hookimpl
 from proxy.errors import MalformedBody, PluginFailed, Refused
-from proxy.exchange import Candidate, Exchange, Reply, StreamFilter, Wait
+from proxy.exchange import Candidate, Exchange, Reply, Wait
 from proxy.host.containment import Limits
 from proxy.plugin import Plugin, PluginConfig
+from proxy.sink import StreamFilter
 from tests.proxy.host.rig import Rig, make_exchange
 
 GIVEN = (Candidate("a", "m"), Candidate("b", "m"), Candidate("c", "m"))

@@ -3,8 +3,9 @@
 import asyncio
 
 from proxy.errors import ProxyError
-from proxy.exchange import ResponseHead, Usage
+from proxy.sink import ResponseHead
 from proxy.upstream.relay import Relay
+from proxy.usage import Usage
 
 HEAD = ResponseHead(200, [b"Content-Type: text/event-stream"])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.config.models import TimeoutSettings
 from proxy.errors import UpstreamError
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.connection import Connection
 from proxy.upstream.dial import Origin
 from proxy.upstream.pool import Pool

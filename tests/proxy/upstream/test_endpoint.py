@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from proxy.config.models import ProviderSettings
 from proxy.errors import UpstreamConnect, UpstreamError
-from proxy.exchange import Attempt, Usage
+from proxy.exchange import Attempt
 from proxy.metrics import Registry
 from proxy.providers.echo import EchoProvider
 from proxy.upstream.endpoint import WINDOW_S, CallStats, Endpoint, UpstreamMetrics
 from proxy.upstream.slots import Slots
+from proxy.usage import Usage
 
 START_S = 1000.0
 

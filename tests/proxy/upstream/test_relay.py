@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from proxy.errors import UpstreamCut, UpstreamProtocol, UpstreamRejected, UpstreamReset
-from proxy.exchange import ResponseHead
 from proxy.formats.observing import JsonObserver
 from proxy.formats.openai_usage import read_whole
 from proxy.formats.sse import EventSplitter
+from proxy.sink import ResponseHead
 from proxy.upstream.relay import LINE_BOUNDARIES, MAX_HELD_BYTES, SSE_BOUNDARIES, Filtering, Passage, Relay
 from tests.proxy.upstream.recording import HEAD, RecordingConnection, RecordingSink, Watcher, receive
 

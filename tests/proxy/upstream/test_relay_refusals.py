@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import UpstreamError, UpstreamRejected
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.relay import MAX_HELD_BYTES, SSE_BOUNDARIES, Passage, Relay
 from tests.proxy.upstream.recording import RecordingConnection, RecordingSink, Watcher, receive
 

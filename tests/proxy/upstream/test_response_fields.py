@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamProtocol
-from proxy.exchange import ResponseHead
+from proxy.sink import ResponseHead
 from proxy.upstream.response import parse_head
 from proxy.upstream.response_fields import ResponseFields
 
