@@ -24,6 +24,7 @@ from proxy.config.secrets import SecretStore, secret_values
 from proxy.config.state import StateFolder
 from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
+from proxy.exchange import Audience, Candidate, Exchange
 from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
@@ -116,9 +117,8 @@ class App:
         self._has_live_address = (self._host, self._port) != self._address(prepared.loaded.settings.server)
         self._redactor.register(*secret_values(loaded))
         clock = time.monotonic
-        machinery = Machinery(clock, self._wall_clock, self.metrics, self.events, logger)
         self.plugins = plugins_of(loaded.document)
-        self.host = PluginHost(self.plugins, loaded.sections, machinery)
+        self.host = PluginHost(self.plugins, loaded.sections, self._machinery(clock))
         ingredients = Ingredients(
             credentials, lambda url, setting: proxy_for(url, setting, self._environ), self.metrics, clock
         )
@@ -147,6 +147,25 @@ class App:
         )
         record.know(prepared.loaded.shape)
         self._to_write: Callable[[], None] | None = partial(record.begin, restored, store, newest)
+
+    def _machinery(self, clock: Callable[[], float]) -> Machinery:
+        """Give what plugins are given; the pipeline is made after them."""
+        return Machinery(
+            clock,
+            self._wall_clock,
+            self.metrics,
+            self.events,
+            logger,
+            self._state.path,
+            self._targets,
+            self._refresh,
+        )
+
+    def _targets(self, exchange: Exchange) -> Sequence[Candidate]:
+        return self.pipeline.targets(exchange)
+
+    def _refresh(self, exchange: Exchange, audience: Audience) -> bool:
+        return self.pipeline.refresh(exchange, audience)
 
     def _address(self, server: ServerSettings) -> tuple[str, int]:
         """Tell where to listen by some settings; the command line goes before them."""

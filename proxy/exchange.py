@@ -1,12 +1,14 @@
 """One client request and all that follows from it: what hooks, providers and the relay hand to each other."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
 
+from proxy.callers import Identity, digest_of
 from proxy.errors import FailureKind, ProxyError
+from proxy.redaction import mask_of
 from proxy.usage import Price, Usage
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -79,6 +81,7 @@ class Request:
     __slots__ = (
         "body",
         "document",
+        "fields",
         "headers",
         "is_streaming",
         "max_output_tokens",
@@ -106,6 +109,7 @@ class Request:
         max_output_tokens: int | None = None,
         upload: UploadBody | None = None,
         written_heads: WrittenHeads | None = None,
+        fields: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.operation = operation
         self.method = method
@@ -115,6 +119,8 @@ class Request:
         """As on the wire, without the `?`."""
         self.headers = headers
         """In the order and case of the wire, without Content-Length."""
+        self.fields = {name.lower(): value for name, value in headers} if fields is None else fields
+        """The same by lower-case name, the last of each; shared by the requests of a connection."""
         self.written_heads: WrittenHeads = {} if written_heads is None else written_heads
         """Shared by the requests of a connection whose headers are alike, so that these are written once."""
         self.body = body
@@ -201,6 +207,8 @@ class Attempt:
     """Made beside another one that was late."""
     is_probe = False
     """Let through to find out whether the provider is back."""
+    price: Price | None = None
+    """Of the model it asks for; None where none is configured."""
 
     def __init__(self, provider: str, model: str | None, started_s: float) -> None:
         self.provider = provider
@@ -240,6 +248,45 @@ class Wait:
     deadline_s: float
 
 
+class Audience(Protocol):
+    """Who reads a relayed response beside the client: a recorder, and others who asked the same.
+
+    Like a sink, called on the loop, never blocks. After `start` exactly one of `finish` and `fail` follows, `fail` also
+    without `start`.
+    """
+
+    is_wanted: bool
+    """Somebody else reads, so that the upstream work goes on without the client."""
+
+    def start(self, status: int, headers: bytes) -> None:
+        """Begin.
+
+        Args:
+            headers: lines of end-to-end headers, each with its CRLF.
+        """
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Take body bytes; False when it is behind: stop, and `await drain()`."""
+        ...
+
+    def finish(self) -> None:
+        """The response is whole."""
+        ...
+
+    def fail(self, error: ProxyError | None) -> None:
+        """The response broke off, or never came; None: everybody left."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until it has caught up, or has given up whoever is too slow."""
+        ...
+
+    def instead(self, error: ProxyError) -> Reply | None:
+        """Give an answer that is better than this error; asked before the client has seen anything."""
+        ...
+
+
 class Exchange:
     """One client request with all that follows from it. Times are seconds of the monotonic clock.
 
@@ -268,6 +315,14 @@ class Exchange:
     """The provider in whose line it waits for a slot."""
     cancelled_by: str | None = None
     """Who ended it from outside, in words for the client."""
+    told: bytes = b""
+    """Header lines that go to the client with whatever answer it gets, each with its CRLF; see `tell`."""
+    identity: Identity | None = None
+    """Whom the caller was recognised as; then nothing of its credentials is passed on."""
+    audience: Audience | None = None
+    """Set in `pre_request` by a plugin that reads the response, too."""
+    is_background: bool = False
+    """No client waits for it, and `pre_request` was not called: what was asked before is asked anew."""
     is_dry_run: bool = False
     """Nobody is asked: an operator wants to know who would be. `select_provider` must not count it as a request."""
     bytes_out: int = 0
@@ -299,3 +354,34 @@ class Exchange:
         """The provider that `/proxy/{provider}/…` names."""
         self.attempts: list[Attempt] = []
         self.notes: dict[str, Any] = {}  # Any: private to each plugin, under its own name
+
+    _caller_id: str | None = None
+
+    @property
+    def caller_id(self) -> str:
+        """Who it counts for: `key:…`, `credential:…` (a digest) or `peer:…`; for keys of tables, not for people."""
+        known = self._caller_id
+        if known is None:
+            if self.identity is not None:
+                known = f"key:{self.identity.id}"
+            elif self.caller is not None:
+                known = f"credential:{digest_of(self.caller)}"
+            else:
+                known = f"peer:{self.peer}"
+            self._caller_id = known
+        return known
+
+    @property
+    def shown_caller(self) -> str:
+        """Who it counts for, in words for operators: a name, a masked credential or an address."""
+        if self.identity is not None:
+            return self.identity.name
+        return self.peer if self.caller is None else mask_of(self.caller)
+
+    def tell(self, name: bytes, value: bytes) -> None:
+        """Add a header to whatever answer the client gets.
+
+        Raises:
+            ValueError: it would break out of its line.
+        """
+        self.told += write_headers(((name, value),))

@@ -18,9 +18,10 @@ from proxy.errors import (
     out_of_memory,
 )
 from proxy.events import Events
-from proxy.exchange import Candidate, Exchange, Reply, write_headers
+from proxy.exchange import Audience, Candidate, Exchange, Reply, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
+from proxy.journey.flight import Flight, Nobody, Shared
 from proxy.journey.journey import Journey, deadline_s, priority_of
 from proxy.journey.kit import Kit
 from proxy.journey.news import News
@@ -153,42 +154,45 @@ class Pipeline:
         generation = self.generation
         dispatch = generation.host.dispatch
         exchange.revision = generation.revision
-        slots = self.slots
+        flight: Flight | None = None
         self._running[exchange] = asyncio.current_task()
         try:
-            if not slots.try_take():
-                left_s = exchange.received_s + deadline_s(exchange, generation) - self._clock()
-                await slots.take(exchange.caller or exchange.peer, priority_of(exchange, generation), left_s)
+            if not self.slots.try_take():
+                await self._queue(generation, exchange)
             exchange.has_slot = True
-            reply = await dispatch.run_pre_request(exchange) if dispatch.pre_request else None
+            is_looked_at = dispatch.pre_request and not exchange.is_background
+            reply = await dispatch.run_pre_request(exchange) if is_looked_at else None
             if reply is None and local is not None:
                 reply = local(generation, exchange)
             if reply is not None:
                 await self._deliver(generation, exchange, sink, reply)
-            else:
+            elif exchange.audience is None:
                 await self._journey(generation, exchange, sink).run()
+            else:
+                flight = self._fly(generation, exchange, sink, exchange.audience)
+                await flight.follow()
         except ProxyError as error:
-            self._fail(exchange, sink, error)
+            await self._fail_or_replace(generation, exchange, sink, error)
         except ConnectionError:
             exchange.status = CLIENT_LEFT
             sink.abort()
         except asyncio.CancelledError:
-            if exchange.cancelled_by is None or not self._was_ours(exchange):
+            is_ours = exchange.cancelled_by is not None and self._was_ours(exchange)
+            if flight is not None:
+                flight.leave(is_over=is_ours)
+            if not is_ours:
                 exchange.status = CLIENT_LEFT
                 raise
-            self._fail(exchange, sink, Cancelled(exchange.cancelled_by))
-        except MemoryError:
-            self._fail(exchange, sink, out_of_memory())
+            self._fail(exchange, sink, Cancelled(exchange.cancelled_by or ""))
         except Exception as error:  # a defect of ours: contained, told, never shown in detail
-            self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
-            self._fail(exchange, sink, ProxyError("internal error; the log has it under this request id"))
+            self._fail(exchange, sink, self._defect(exchange, error))
         finally:
-            if exchange.has_slot:
-                slots.release()
-            del self._running[exchange]
-            self._note(generation, exchange)
-            if dispatch.post_response:
-                await dispatch.run_post_response(exchange)
+            if flight is not None and not flight.has_landed:
+                self._kit.tasks.spawn(self._outlive(generation, exchange, flight), name="flight left alone")
+            else:
+                self._conclude(generation, exchange)
+                if dispatch.post_response:
+                    await dispatch.run_post_response(exchange)
 
     async def abandon(self, exchange: Exchange) -> None:
         """End an exchange whose client left before its request was whole."""
@@ -226,6 +230,69 @@ class Pipeline:
         """Take our own cancellation back; False where the client left besides, and nobody is there to be told."""
         task = self._running.get(exchange)
         return task is not None and task.uncancel() == 0
+
+    # -- others who read the response ----------------------------------------------------------------------------
+
+    def _fly(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> Flight:
+        """Begin upstream work that others may join, so that it does not end with the client."""
+        shared = Shared(sink, audience)
+        return Flight(shared, audience, self._journey(generation, exchange, shared).run(), self._kit.tasks)
+
+    async def _queue(self, generation: Generation, exchange: Exchange) -> None:
+        """Wait for one of the process's slots. Raises Overloaded."""
+        left_s = exchange.received_s + deadline_s(exchange, generation) - self._clock()
+        await self.slots.take(exchange.caller or exchange.peer, priority_of(exchange, generation), left_s)
+
+    def _defect(self, exchange: Exchange, error: Exception) -> ProxyError:
+        if isinstance(error, MemoryError):
+            return out_of_memory()
+        self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
+        return ProxyError("internal error; the log has it under this request id")
+
+    async def _outlive(self, generation: Generation, exchange: Exchange, flight: Flight) -> None:
+        """See the upstream work of an exchange to its end whose client did not wait for it."""
+        self._running[exchange] = flight.task
+        try:
+            await asyncio.wait((flight.task,))
+        finally:
+            self._conclude(generation, exchange)
+            if (dispatch := generation.host.dispatch).post_response:
+                await dispatch.run_post_response(exchange)
+
+    async def _fail_or_replace(self, generation: Generation, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
+        """Tell the client of an error, unless the audience has a better answer."""
+        audience = exchange.audience
+        reply = None if audience is None or sink.is_started else audience.instead(error)
+        if reply is None:
+            self._fail(exchange, sink, error)
+            return
+        try:
+            await self._deliver(generation, exchange, sink, reply)
+        except ConnectionError:
+            exchange.status = CLIENT_LEFT
+            sink.abort()
+
+    def refresh(self, exchange: Exchange, audience: Audience) -> bool:
+        """Ask in the background what an exchange asked, for its audience alone; False if there is no room for it."""
+        limit = self.slots.limit
+        if exchange.request.upload is not None or (limit is not None and self.slots.in_use >= limit):
+            return False
+        anew = Exchange(
+            exchange.request,
+            id=exchange.id,
+            received_s=self._clock(),
+            peer=exchange.peer,
+            caller=exchange.caller,
+            trace_id=exchange.trace_id,
+            named_provider=exchange.named_provider,
+        )
+        anew.identity, anew.audience, anew.is_background = exchange.identity, audience, True
+        self._kit.tasks.spawn(self.run(anew, Nobody(anew)), name="refresh")
+        return True
+
+    def targets(self, exchange: Exchange) -> Sequence[Candidate]:
+        """List who could answer, before any choice is made. Raises ProxyError if nobody has the model."""
+        return self._find(self.generation, exchange)
 
     # -- the way in ----------------------------------------------------------------------------------------------
 
@@ -323,6 +390,12 @@ class Pipeline:
                 attempts=len(exchange.attempts),
             )
         sink.fail(error)
+
+    def _conclude(self, generation: Generation, exchange: Exchange) -> None:
+        if exchange.has_slot:
+            self.slots.release()
+        del self._running[exchange]
+        self._note(generation, exchange)
 
     def _note(self, generation: Generation, exchange: Exchange) -> None:
         """Count how an exchange ended."""

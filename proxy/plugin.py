@@ -1,14 +1,16 @@
 """What a plugin is made of: its config model, its base class, what it is given, and what it gives back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from proxy.events import Events
+from proxy.exchange import Audience, Candidate, Exchange
 from proxy.metrics import Registry
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class PluginContext:
             forgotten when the object ends.
         events: for people: logs, `tail` and alerts read them.
         log: loguru logger bound to the plugin's name; secrets are removed at the sink.
+        state_dir: the folder of what must survive a restart; it exists, and nothing is written anywhere else.
+        targets: lists who could answer an exchange, aliases resolved, before any choice is made; it may name the
+            model of a request that names none. Raises ProxyError when nobody can.
+        refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
     """
 
     clock: Callable[[], float]
@@ -58,6 +64,9 @@ class PluginContext:
     metrics: Registry
     events: Events
     log: "Logger"
+    state_dir: Path
+    targets: Callable[[Exchange], Sequence[Candidate]]
+    refresh: Callable[[Exchange, Audience], bool]
 
 
 class Plugin(Generic[ConfigT]):

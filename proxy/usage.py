@@ -31,3 +31,7 @@ class Price:
 
     input_usd: float
     output_usd: float
+
+    def cost_usd(self, usage: Usage) -> float:
+        """Tell what an exchange cost, in US dollars; tokens nobody counted cost nothing."""
+        return ((usage.input_tokens or 0) * self.input_usd + (usage.output_tokens or 0) * self.output_usd) / 1e6

@@ -1,11 +1,13 @@
 """A living plugin object and what belongs to it alone: its hooks, its routes, its background work, its gauges."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy.events import Events
+from proxy.exchange import Audience, Candidate, Exchange
 from proxy.host.dispatch import tame
 from proxy.host.hook_rules import new_plugin_manager
 from proxy.host.hooks import ARGUMENTS, adapt
@@ -27,6 +29,9 @@ class Machinery:
     metrics: Registry
     events: Events
     log: "Logger"
+    state_dir: Path
+    targets: Callable[[Exchange], Sequence[Candidate]]
+    refresh: Callable[[Exchange, Audience], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ class Instance:
             metrics=self._metrics,
             events=tools.events,
             log=tools.log.bind(plugin=self.loaded.name),
+            state_dir=tools.state_dir,
+            targets=tools.targets,
+            refresh=tools.refresh,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)
         plugins = new_plugin_manager()

@@ -82,6 +82,8 @@ class Attempts:
         health, candidate = target.health, target.candidate
         now_s = self._kit.clock()
         attempt = Attempt(candidate.provider, candidate.model, now_s)
+        if candidate.price is not None:
+            attempt.price = candidate.price
         one = Open(exchange, attempt, step, health.begin(target.lane, now_s))
         health.in_flight += 1
         plan.begin(target, key)
@@ -106,7 +108,9 @@ class Attempts:
     ) -> Call:
         exchange = one.exchange
         client_key = exchange.caller
-        if client_key is not None and not self._may_see_client_key(generation, exchange, remote):
+        if exchange.identity is not None or (
+            client_key is not None and not self._may_see_client_key(generation, exchange, remote)
+        ):
             client_key = None
         if client_key is not None or exchange.request.operation.name == "raw":
             one.is_clients_own = True

@@ -153,7 +153,7 @@ class Journey:
         error = last_word(self._plan, self._failures, self._kit.clock())
         if error.provider is not None:
             exchange.provider = error.provider
-        if not isinstance(error, KeptReply):
+        if not isinstance(error, KeptReply) or self._has_better(error):
             raise error
         for attempt in exchange.attempts:
             if (attempt.provider, attempt.status) == (error.provider, error.status):
@@ -161,6 +161,11 @@ class Journey:
         if judge(error).scope != "request":
             self._kit.news.passed_on(exchange, error)
         error.deliver(sink, attempt_lines(exchange), is_final=len(exchange.attempts) > 1)
+
+    def _has_better(self, error: KeptReply) -> bool:
+        """Tell whether the provider's own words need not go to the client."""
+        audience = self._exchange.audience
+        return audience is not None and not self._sink.is_started and audience.instead(error) is not None
 
     def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:
         exchange, generation = self._exchange, self._generation

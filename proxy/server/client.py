@@ -133,9 +133,10 @@ class ClientSink:
         ):  # what follows an unread body is no request
             self._may_keep_alive = False
             framing += b"Connection: close\r\n"
-        self._head = b"%b%b%b%b\r\n" % (first, self._extra, headers, framing)
+        exchange = self._exchange
+        self._head = b"%b%b%b%b%b\r\n" % (first, self._extra, exchange.told, headers, framing)
         self.is_started = self._protocol.has_begun = True
-        self._exchange.status = status
+        exchange.status = status
         self._has_body = has_body
 
     def write(self, data: bytes) -> bool:

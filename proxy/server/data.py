@@ -192,6 +192,7 @@ class DataSide:
             headers=facts.headers,
             model=match.model,
             written_heads=facts.written_heads,
+            fields=facts.fields,
         )
         return Exchange(
             inner,

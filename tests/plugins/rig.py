@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from loguru import logger
 
@@ -11,6 +12,9 @@ from proxy.events import Event, Events
 from proxy.exchange import Exchange, Operation, Request
 from proxy.metrics import Registry
 from proxy.plugin import PluginContext
+
+NO_CORE: Final = (Path("state"), lambda exchange: (), lambda exchange, audience: False)
+"""What a plugin gets of a core that is not there: a folder that does not exist, no candidates, no refresh."""
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 
@@ -21,7 +25,9 @@ class Rig:
     def __init__(self) -> None:
         self.metrics = Registry()
         self.events = Events()
-        self.context = PluginContext(time.monotonic, time.time, self._spawn, self.metrics, self.events, logger)
+        self.context = PluginContext(
+            time.monotonic, time.time, self._spawn, self.metrics, self.events, logger, *NO_CORE
+        )
 
     def told(self, kind: str) -> list[Event]:
         return [event for event in self.events.recent() if event.kind == kind]

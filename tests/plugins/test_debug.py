@@ -11,7 +11,7 @@ from proxy.exchange import Attempt, Exchange
 from proxy.host.loader import load
 from proxy.host.manager import Machinery, PluginHost
 from proxy.usage import Usage
-from tests.plugins.rig import Rig, make_exchange
+from tests.plugins.rig import NO_CORE, Rig, make_exchange
 
 
 def make(rig: Rig, **settings: Any) -> DebugPlugin:
@@ -56,7 +56,7 @@ def test_level_info_writes_one_line() -> None:
 )
 def test_only_hooks_with_work_are_compiled(settings: dict[str, Any], hooks: set[str]) -> None:
     context = Rig().context
-    machinery = Machinery(context.clock, context.wall_clock, context.metrics, context.events, context.log)
+    machinery = Machinery(context.clock, context.wall_clock, context.metrics, context.events, context.log, *NO_CORE)
     config = DebugConfig.model_validate({"enabled": True, **settings})
 
     dispatch = PluginHost(load(["debug"]), {"debug": config}, machinery).dispatch

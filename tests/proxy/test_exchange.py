@@ -3,9 +3,10 @@
 import orjson
 import pytest
 
+from proxy.callers import Identity
 from proxy.exchange import Exchange, Operation, Request, write_headers
 from proxy.sink import ResponseHead
-from proxy.usage import Usage
+from proxy.usage import Price, Usage
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 
@@ -101,3 +102,44 @@ def test_exchanges_share_no_notes_and_no_attempts() -> None:
 
     assert other.notes == {}
     assert one.attempts is not other.attempts
+
+
+def make_exchange(caller: str | None = None) -> Exchange:
+    return Exchange(make_request(), id="r-1", received_s=0.0, peer="192.0.2.1", caller=caller)
+
+
+def test_caller_counts_by_the_whole_credential_and_is_shown_masked() -> None:
+    first, second = make_exchange("sk-0123456789-a"), make_exchange("sk-0123456789-b")
+
+    assert first.caller_id != second.caller_id
+    assert first.caller_id == make_exchange("sk-0123456789-a").caller_id
+    assert "0123456789" not in first.caller_id + first.shown_caller
+
+
+def test_caller_without_a_credential_counts_by_its_address() -> None:
+    exchange = make_exchange()
+
+    assert (exchange.caller_id, exchange.shown_caller) == ("peer:192.0.2.1", "192.0.2.1")
+
+
+def test_recognised_caller_counts_by_its_identity_whatever_key_it_shows() -> None:
+    exchange = make_exchange("sk-rotated-lately")
+    exchange.identity = Identity("k1", "team a")
+
+    assert (exchange.caller_id, exchange.shown_caller) == ("key:k1", "team a")
+
+
+def test_told_header_cannot_break_out_of_its_line() -> None:
+    exchange = make_exchange()
+    exchange.tell(b"X-Cache", b"miss")
+
+    with pytest.raises(ValueError, match="line end"):
+        exchange.tell(b"X-Cache-Reason", b"a\r\nSet-Cookie: b")
+    assert exchange.told == b"X-Cache: miss\r\n"
+
+
+def test_price_counts_the_tokens_that_are_known() -> None:
+    price = Price(input_usd=2.0, output_usd=10.0)
+
+    assert price.cost_usd(Usage(input_tokens=1000, output_tokens=100)) == pytest.approx(0.003)
+    assert price.cost_usd(Usage(input_tokens=1000)) == pytest.approx(0.002)

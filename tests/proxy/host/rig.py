@@ -13,6 +13,7 @@ from proxy.host.loader import describe_class
 from proxy.host.manager import Machinery, PluginHost
 from proxy.metrics import Registry
 from proxy.plugin import Plugin, PluginConfig
+from tests.plugins.rig import NO_CORE
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 QUICK = Limits(budget_s=0.02, slow_s=0.2, most_failures=5)
@@ -37,7 +38,7 @@ class Rig:
         self.clock = Clock()
         self.metrics = Registry()
         self.events = Events()
-        machinery = Machinery(self.clock, time.time, self.metrics, self.events, logger)
+        machinery = Machinery(self.clock, time.time, self.metrics, self.events, logger, *NO_CORE)
         loaded = [describe_class(each, f"plugins[{index}]") for index, each in enumerate(classes)]
         self.host = PluginHost(loaded, sections or {}, machinery, limits)
 

@@ -16,6 +16,7 @@ from proxy.events import Events
 from proxy.host.loader import config_models, load
 from proxy.host.manager import Machinery, PluginHost
 from proxy.metrics import Registry
+from tests.plugins.rig import NO_CORE
 from tests.proxy.host.rig import make_exchange
 
 GUIDE = Path(__file__).parents[3] / "docs" / "plugins.md"
@@ -33,7 +34,7 @@ async def test_example_is_found_configured_and_refuses(write: Callable[[str, str
 
     loaded = load(document["plugins"])
     sections = {name: model.model_validate(document.get(name, {})) for name, model in config_models(loaded).items()}
-    machinery = Machinery(time.monotonic, time.time, Registry(), Events(), logger)
+    machinery = Machinery(time.monotonic, time.time, Registry(), Events(), logger, *NO_CORE)
     host = PluginHost(loaded, sections, machinery)
     exchange = make_exchange()
     passed = await host.dispatch.run_pre_request(exchange)
