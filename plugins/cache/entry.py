@@ -1,0 +1,81 @@
+"""One kept answer: its bytes, whose it is, what it cost, and what keeping it takes."""
+
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+ALIGNMENT_BYTES: Final = 16
+"""Of CPython's own allocator and of the C library's."""
+
+SMALL_BYTES: Final = 512
+"""Larger objects are the C library's, which puts a header before each."""
+
+NUMBERS_BYTES: Final = 7 * 32
+"""Four floats and three integers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A complete successful answer.
+
+    Args:
+        key: digest of the whole request, the partition included; at least 8 bytes.
+        partition: whose it is; only requests of the same one may get it.
+        format: wire format of the answer, that of the client's path.
+        operation: name of the operation, `chat` say.
+        model: as asked for, after aliasing; None where the path names none.
+        status: of the answer, 2xx.
+        head: end-to-end header lines, each with its CRLF, without the blank line.
+        body: as it was sent to the client, without chunk framing.
+        is_stream: the body is a stream of events.
+        stored_s: wall clock when the answer was complete.
+        ttl_s: how long it is fresh from then.
+        pace: when each part of the stream came, see `replay`; empty for others.
+        served_model: as the provider named it.
+        cost_usd: price of the call that made it; None where no price or usage is known.
+        latency_s: how long that call took, to the last byte.
+    """
+
+    key: bytes
+    partition: str
+    format: str
+    operation: str
+    model: str | None
+    status: int
+    head: bytes
+    body: bytes
+    is_stream: bool
+    stored_s: float
+    ttl_s: float
+    pace: bytes = b""
+    served_model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_s: float = 0.0
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input plus output, None if either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that is free again when the entry goes; takes two microseconds.
+
+        Format and operation are not counted: they are those of the table of paths, shared by all.
+        """
+        parts = (self.key, self.head, self.body, self.pace, self.partition, self.model, self.served_model)
+        return ENTRY_BYTES + NUMBERS_BYTES + sum([_room(part) for part in parts if part])
+
+
+def _room(part: object) -> int:
+    """Memory that one object takes of its allocator."""
+    size = -(-sys.getsizeof(part) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    return size if size <= SMALL_BYTES else size + ALIGNMENT_BYTES
+
+
+ENTRY_BYTES: Final = _room(Entry(b"", "", "", "", None, 200, b"", b"", False, 0.0, 0.0))
+"""An entry without its parts."""
