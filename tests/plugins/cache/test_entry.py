@@ -22,9 +22,6 @@ def test_size_is_what_memory_grows_by(body_bytes: int, most: float) -> None:
     def make(number: int) -> Entry:
         return make_entry(
             number,
-            partition=f"cred:{number:032}",
-            model=f"gpt-4o-{number:09}",
-            served_model=f"gpt-4o-2024-{number:09}",
             head=b"Content-Type: application/json\r\nX-Request-Id: %032d\r\n" % number,
             body=bytes(body_bytes),
             stored_s=1000.5 + number,
@@ -51,5 +48,6 @@ def test_size_grows_with_each_part_that_is_not_shared() -> None:
 
     for part in ("head", "body", "pace"):
         assert make_entry(**{part: bytes(5000)}).size_bytes > bare + 4900
-    for name in ("partition", "model", "served_model"):
+    for name in ("partition", "format", "operation", "model", "served_model"):
         assert make_entry(**{name: "x" * 5000}).size_bytes > bare + 4900
+        assert make_entry(**{name: "x" * 64}).size_bytes == bare
