@@ -282,7 +282,7 @@ class Audience(Protocol):
         """Wait until it has caught up, or has given up whoever is too slow."""
         ...
 
-    def instead(self, error: ProxyError) -> Reply | None:
+    def instead(self, exchange: "Exchange", error: ProxyError) -> Reply | None:
         """Give an answer that is better than this error; asked before the client has seen anything."""
         ...
 

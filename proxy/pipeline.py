@@ -262,7 +262,7 @@ class Pipeline:
     async def _fail_or_replace(self, generation: Generation, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """Tell the client of an error, unless the audience has a better answer."""
         audience = exchange.audience
-        reply = None if audience is None or sink.is_started else audience.instead(error)
+        reply = None if audience is None or sink.is_started else audience.instead(exchange, error)
         if reply is None:
             self._fail(exchange, sink, error)
             return

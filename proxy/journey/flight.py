@@ -2,24 +2,29 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from proxy.errors import ProxyError
 from proxy.exchange import Audience, Exchange
 from proxy.sink import Sink
 from proxy.tasks import Tasks
 
+MAX_AHEAD_BYTES: Final = 1 << 20
+"""How much the client may fall behind others who read the same."""
+LAG_WAIT_S: Final = 10.0
+"""How long others then wait for it; then it is dropped."""
+
 
 class Shared:
     """The sink of a flight: the client, as long as it is there, and the audience.
 
-    The client sets the pace only while it is alone: others do not wait for it, and what it has not read yet is bounded
-    by what the audience takes before it falls behind itself.
+    While others read, the client does not set the pace: they go on without it until it is `MAX_AHEAD_BYTES` behind.
     """
 
     def __init__(self, client: Sink, audience: Audience) -> None:
         self._client: Sink | None = client
         self._audience = audience
+        self._ahead_bytes = 0
         self.is_started = False
 
     def leave(self) -> None:
@@ -34,11 +39,15 @@ class Shared:
         self._audience.start(status, headers)
 
     def write(self, data: bytes) -> bool:
-        """Send body bytes to everybody; False when the client, if it is alone, or the audience is behind."""
+        """Send body bytes to everybody; False when somebody is behind who must not be."""
         is_ready = self._audience.write(data)
-        if self._client is not None and not self._client.write(data) and not self._audience.is_wanted:
-            return False
-        return is_ready
+        if self._client is None:
+            return is_ready
+        if self._client.write(data):
+            self._ahead_bytes = 0
+            return is_ready
+        self._ahead_bytes += len(data)
+        return is_ready and self._audience.is_wanted and self._ahead_bytes <= MAX_AHEAD_BYTES
 
     def finish(self) -> None:
         """End the response for everybody."""
@@ -57,10 +66,19 @@ class Shared:
             self._client.abort()
 
     async def drain(self) -> None:
-        """Wait until the audience, and the client if it is alone, have caught up. Raises ConnectionError if it left."""
+        """Wait until everybody has caught up, or has been dropped. Raises ConnectionError if a lonely client left."""
         await self._audience.drain()
-        if self._client is not None and not self._audience.is_wanted:
+        if self._client is None or not self._ahead_bytes:
+            return
+        if not self._audience.is_wanted:
             await self._client.drain()
+            return
+        try:
+            async with asyncio.timeout(LAG_WAIT_S):
+                await self._client.drain()
+        except (TimeoutError, ConnectionError):
+            self.abort()
+            self.leave()
 
 
 class Nobody:

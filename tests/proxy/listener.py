@@ -40,7 +40,7 @@ class Listener:
     async def drain(self) -> None:
         """Never be behind."""
 
-    def instead(self, error: ProxyError) -> Reply | None:
+    def instead(self, exchange: Exchange, error: ProxyError) -> Reply | None:
         return Reply(body=b"what was known before") if self._has_better and error.status >= 500 else None
 
 
