@@ -24,7 +24,7 @@ from proxy.config.secrets import SecretStore, secret_values
 from proxy.config.state import StateFolder
 from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
-from proxy.exchange import Audience, Candidate, Exchange
+from proxy.exchange import Audience, Candidate, Exchange, JsonObject
 from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
@@ -241,9 +241,14 @@ class App:
             *status.routes(),
             *ProviderRoutes(self.pipeline, self.configuration, answers).routes(),
             *InflightRoutes(self.pipeline).routes(),
-            *ConfigRoutes(self.configuration, answers, self._wall_clock, self.pipeline.overview.forget).routes(),
+            *ConfigRoutes(self.configuration, answers, self._wall_clock, self._forget).routes(),
             *DeploymentRoutes(self.configuration, answers, lambda: self.file, self.restart).routes(),
         ]
+
+    async def _forget(self, by: str) -> JsonObject:
+        """Forget what was learned, counted and kept of requests."""
+        plugins = await self.host.reset()
+        return {**self.pipeline.overview.forget(by), **({"plugins": plugins} if plugins else {})}
 
     def _max_connections(self) -> int:
         """Clients' connections at most: those that are configured, as far as there are files for them."""

@@ -1,6 +1,6 @@
 """The hooks: when each is called, what it may change, what each answer means, what becomes of an exception."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pluggy
 
@@ -126,6 +126,19 @@ def admin_routes() -> Sequence[AdminRoute]:  # type: ignore[empty-body]  # a spe
     Returns:
         AdminRoute objects; two plugins that want the same path end the start, or refuse the live change.
     Example: `GET /cache/status`.
+    """
+
+
+@hookspec
+async def reset() -> Mapping[str, int] | None:
+    """Forget what was counted and kept of requests; what operators made stays.
+
+    Called: by `POST /reset`, once the document has gone back to its file, while the plugin is enabled; within 5 s, then
+        it is cut. May be a plain function. Requests go on meanwhile.
+    Returns:
+        What went, for the operator, such as `{"entries": 12}`; None for nothing worth telling.
+    Raises: anything is logged and counted, and the answer to the operator names the plugin; the others are called.
+    Example: a cache empties itself.
     """
 
 

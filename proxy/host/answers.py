@@ -2,10 +2,10 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, cast, get_args
 
-from proxy.exchange import Candidate, Reply, Wait
+from proxy.exchange import Candidate, JsonObject, Reply, Wait
 from proxy.plugin import Issue, Severity
 from proxy.sink import StreamFilter
 
@@ -76,6 +76,15 @@ def check_each(hook: str, answer: object, kind: type[ElementT]) -> Sequence[Elem
     if not isinstance(answer, Sequence) or not all(isinstance(each, kind) for each in answer):
         raise junk(hook, answer, f"a list of {kind.__name__}")
     return answer
+
+
+def check_counts(answer: object) -> JsonObject:
+    """Check what `reset` answered."""
+    if answer is None:
+        return {}
+    if not isinstance(answer, Mapping) or not all(isinstance(each, int) for each in answer.values()):
+        raise junk("reset", answer, "counts by name")
+    return {str(name): count for name, count in answer.items()}
 
 
 def check_issues(answer: object) -> Sequence[Issue]:

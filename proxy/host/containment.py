@@ -80,6 +80,10 @@ class Containment:
     def noted(self, hook: Hook, error: BaseException, *, is_overrun: bool = False) -> None:
         """Count and tell a failure, and leave it at that."""
         (hook.stats.overruns if is_overrun else hook.stats.errors).value += 1
+        self.told(hook, error)
+
+    def told(self, hook: Hook, error: BaseException) -> None:
+        """Tell a failure that was counted."""
         message = f"plugin {hook.plugin} failed in {hook.name}: {describe(error)}"
         self._report("ERROR", "plugin_failed", hook, message, error)
 

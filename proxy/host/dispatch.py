@@ -5,8 +5,9 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, Final, TypeVar
 
-from proxy.exchange import Candidate, Exchange, Reply, Wait
+from proxy.exchange import Candidate, Exchange, JsonObject, Reply, Wait
 from proxy.host.answers import (
+    check_counts,
     check_each,
     check_filter,
     check_issues,
@@ -197,7 +198,12 @@ class Dispatch:
 
 
 async def run_lifecycle(hook: Hook, timeout_s: float, *arguments: object) -> None:
-    """Call `startup`, `shutdown` or `reconfigure`.
+    """Call `startup`, `shutdown` or `reconfigure`. Raises as `run_once`."""
+    await run_once(hook, timeout_s, lambda answer: None if answer is None else refuse(hook, answer), *arguments)
+
+
+async def run_once(hook: Hook, timeout_s: float, check: Callable[[object], AnswerT], *arguments: object) -> AnswerT:
+    """Call a hook outside of requests that may be asynchronous.
 
     Raises:
         TimeoutError: it took longer than `timeout_s` and was cut.
@@ -207,20 +213,34 @@ async def run_lifecycle(hook: Hook, timeout_s: float, *arguments: object) -> Non
     hook.stats.calls.value += 1
     drive = None
     try:
-        coro = tame(hook.call, *arguments)
-        if coro is not None:
-            if not isinstance(coro, Coroutine):
-                raise junk(hook.name, coro, "nothing")
-            drive = Drive(coro, timeout_s)
+        answer = tame(hook.call, *arguments)
+        if isinstance(answer, Coroutine):
+            drive = Drive(answer, timeout_s)
             drive.begin()
             await drive
             if drive.error is not None:
                 tame(throw, drive.error)
+            answer = drive.answer
+        return check(answer)
     except Exception:
         (hook.stats.overruns if drive is not None and drive.is_overrun else hook.stats.errors).value += 1
         raise
     finally:
         hook.stats.seconds.value += perf_counter() - started
+
+
+def refuse(hook: Hook, answer: object) -> None:
+    """Raise for an answer where there should be none."""
+    raise junk(hook.name, answer, "nothing")
+
+
+async def ask_reset(hook: Hook, timeout_s: float, containment: Containment) -> JsonObject:
+    """Call `reset`; `{"error": ...}` when it fails, which is told and never switches the plugin off."""
+    try:
+        return await run_once(hook, timeout_s, check_counts)
+    except Exception as error:  # foreign code
+        containment.told(hook, error)
+        return {"error": describe(error)}
 
 
 def ask_routes(hook: Hook) -> Sequence[AdminRoute]:

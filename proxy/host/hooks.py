@@ -21,6 +21,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "stream_filter": ("exchange",),
     "post_response": ("exchange",),
     "admin_routes": (),
+    "reset": (),
     "config_issues": (),
 }
 """Every hook with its arguments, in the order in which the dispatcher passes them."""

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from proxy.errors import Refused, UnknownPath
+from proxy.exchange import JsonObject
 from proxy.host.containment import Containment, Limits
-from proxy.host.dispatch import Dispatch, ask_issues
+from proxy.host.dispatch import Dispatch, ask_issues, ask_reset
 from proxy.host.hooks import Hook
 from proxy.host.instance import Machinery
 from proxy.host.loader import LoadedPlugin
@@ -17,6 +18,7 @@ from proxy.plugin import AdminRequest, AdminRoute, Issue, PluginConfig
 __all__ = ["Machinery", "PluginHost"]  # whoever makes a host needs both
 
 STARTUP_TIMEOUT_S: Final = 30.0
+RESET_TIMEOUT_S: Final = 5.0
 DEFAULT_LIMITS: Final = Limits()
 REQUEST_HOOKS: Final = ("pre_request", "select_provider", "stream_filter", "post_response")
 
@@ -96,6 +98,12 @@ class PluginHost:
         """Ask every enabled plugin what it finds worth telling about its section."""
         enabled = [slot for slot in self._slots.values() if slot.config.enabled]
         return [issue for hook in in_order("config_issues", enabled) for issue in ask_issues(hook, self._containment)]
+
+    async def reset(self) -> dict[str, JsonObject]:
+        """Have every enabled plugin forget what it counted and kept; tell by plugin what that was."""
+        enabled = [slot for slot in self._slots.values() if slot.config.enabled]
+        hooks = in_order("reset", enabled)
+        return {hook.plugin: await ask_reset(hook, RESET_TIMEOUT_S, self._containment) for hook in hooks}
 
     def enable(self, name: str) -> None:
         """Let a plugin that was switched off take part again, with a clean slate. Raises UnknownPath, Refused."""

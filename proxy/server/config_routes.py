@@ -1,6 +1,6 @@
 """The admin routes under `/config`: read, check, change, and back to the file."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote
@@ -25,7 +25,7 @@ class ConfigRoutes:
 
     Args:
         wall_clock: seconds since 1970.
-        forget: empties what routing has learned of failures, given who says so; tells what that was.
+        forget: empties what was learned, counted and kept of requests, given who says so; tells what that was.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ConfigRoutes:
         configuration: Configuration,
         answers: Answers,
         wall_clock: Callable[[], float],
-        forget: Callable[[str], JsonObject],
+        forget: Callable[[str], Awaitable[JsonObject]],
     ) -> None:
         self._forget = forget
         self._configuration = configuration
@@ -131,7 +131,7 @@ class ConfigRoutes:
         order = order_of(request, "reset", is_trusted=request.is_trusted)
         outcome = await self._configuration.reset(order)
         undo = self._answers.curl(outcome.loaded, "POST", f"/deployments/{outcome.previous}/rollback")
-        forgotten = None if order.is_dry_run else self._forget(order.author)
+        forgotten = None if order.is_dry_run else await self._forget(order.author)
         return await self._answers.change(outcome, order, snapshot=outcome.previous, undo=undo, forgotten=forgotten)
 
     async def _change(self, request: AdminRequest, edit: Edit, *, is_whole: bool = False) -> AdminReply:
