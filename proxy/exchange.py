@@ -282,8 +282,12 @@ class Audience(Protocol):
         """Wait until it has caught up, or has given up whoever is too slow."""
         ...
 
+    def covers(self, error: ProxyError) -> bool:
+        """Tell whether it has an answer that is better than this error."""
+        ...
+
     def instead(self, exchange: "Exchange", error: ProxyError) -> Reply | None:
-        """Give an answer that is better than this error; asked before the client has seen anything."""
+        """Give that answer, before the client has seen anything; None if it cannot be had after all."""
         ...
 
 

@@ -262,7 +262,8 @@ class Pipeline:
     async def _fail_or_replace(self, generation: Generation, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """Tell the client of an error, unless the audience has a better answer."""
         audience = exchange.audience
-        reply = None if audience is None or sink.is_started else audience.instead(exchange, error)
+        is_covered = audience is not None and not sink.is_started and audience.covers(error)
+        reply = audience.instead(exchange, error) if audience is not None and is_covered else None
         if reply is None:
             self._fail(exchange, sink, error)
             return

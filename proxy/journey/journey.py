@@ -165,9 +165,7 @@ class Journey:
     def _has_better(self, error: KeptReply) -> bool:
         """Tell whether the provider's own words need not go to the client."""
         audience = self._exchange.audience
-        return (
-            audience is not None and not self._sink.is_started and audience.instead(self._exchange, error) is not None
-        )
+        return audience is not None and not self._sink.is_started and audience.covers(error)
 
     def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:
         exchange, generation = self._exchange, self._generation

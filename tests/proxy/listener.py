@@ -40,8 +40,11 @@ class Listener:
     async def drain(self) -> None:
         """Never be behind."""
 
+    def covers(self, error: ProxyError) -> bool:
+        return self._has_better and error.status >= 500
+
     def instead(self, exchange: Exchange, error: ProxyError) -> Reply | None:
-        return Reply(body=b"what was known before") if self._has_better and error.status >= 500 else None
+        return Reply(body=b"what was known before")
 
 
 class ListenerPlugin(Plugin[ListenerConfig]):
