@@ -1,0 +1,79 @@
+"""The vendors' SDKs get the same from a reply made a stream as from the reply itself, through a real socket."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import orjson
+import pytest
+import pytest_asyncio
+
+from proxy.exchange import JsonObject
+from proxy.formats.rearrange import rearrange
+from proxy.formats.registry import FORMATS
+from proxy.testing import FakeProvider
+from proxy.testing.answers import Answer, ToolCall
+from proxy.testing.shapes import openai as openai_shapes
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LONG = "Paris, " * 500
+REQUEST: JsonObject = {"model": "m", "stream_options": {"include_usage": True}}
+TOOL = ToolCall("weather", orjson.dumps({"city": LONG, "days": [1, 2.5]}).decode())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fake() -> AsyncIterator[FakeProvider]:
+    async with FakeProvider() as provider:
+        yield provider
+
+
+def serve(fake: FakeProvider, format_name: str, name: str, reply: JsonObject, **options: Any) -> None:
+    """Answer the next request with the reply, the one after with the stream made of it."""
+    operation = FORMATS[format_name].operation(name)
+    body = orjson.dumps(reply)
+    stream = rearrange(operation, body, is_streaming=True, **options)
+    assert stream is not None
+    kind = FORMATS[format_name].stream_content_type.decode()
+    fake.once.reply_status(200, body, {"Content-Type": "application/json"})
+    fake.once.reply_status(200, stream, {"Content-Type": kind})
+
+
+# -- openai ----------------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gpt(fake: FakeProvider) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{fake.url}/v1", api_key="k", max_retries=0) as sdk:
+        yield sdk
+
+
+async def test_openai_gets_the_same_chat(fake: FakeProvider, gpt: openai.AsyncOpenAI) -> None:
+    logprobs = {"content": [{"token": "P", "logprob": -0.5, "bytes": [80], "top_logprobs": []}], "refusal": None}
+    calling = openai_shapes.chat(Answer(texts=(), tool_call=TOOL), REQUEST)
+    reply = openai_shapes.chat(Answer(texts=(LONG,)), REQUEST)
+    reply["choices"][0]["logprobs"] = logprobs
+    reply["choices"] += [choice | {"index": 1} for choice in calling["choices"]]
+    serve(fake, "openai", "chat", reply, with_usage=True)
+
+    whole = await gpt.chat.completions.create(model="m", messages=[])
+    async with gpt.chat.completions.stream(model="m", messages=[], stream_options={"include_usage": True}) as stream:
+        collected = await stream.get_final_completion()
+
+    ignored = {"choices": {"__all__": {"message": {"parsed", "tool_calls", "annotations"}}}}
+    assert collected.model_dump(exclude=ignored) == whole.model_dump(exclude=ignored)
+    assert collected.choices[0].message.annotations == whole.choices[0].message.annotations == []
+    (call,), (streamed,) = (found.choices[1].message.tool_calls or [] for found in (whole, collected))
+    assert (streamed.id, streamed.type) == (call.id, call.type) == (TOOL.call_id, "function")
+    assert (streamed.function.name, streamed.function.arguments) == (TOOL.name, TOOL.arguments)
+
+
+async def test_openai_gets_the_same_legacy_completion(fake: FakeProvider, gpt: openai.AsyncOpenAI) -> None:
+    serve(fake, "openai", "completions", openai_shapes.completion(Answer(texts=(LONG,)), REQUEST), with_usage=True)
+
+    whole = await gpt.completions.create(model="m", prompt="")
+    chunks = [chunk async for chunk in await gpt.completions.create(model="m", prompt="", stream=True)]
+
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text == LONG
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
