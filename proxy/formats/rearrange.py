@@ -5,14 +5,18 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.exchange import Operation
+from proxy.formats.arranging.anthropic import MessagesArranger
 from proxy.formats.arranging.base import Arranger, StreamForm, Unarrangeable
 from proxy.formats.arranging.material import dump_exactly, load_object
 from proxy.formats.arranging.openai_chat import ChatArranger
+from proxy.formats.arranging.openai_responses import ResponsesArranger
 
 ARRANGERS: Final[Mapping[tuple[str, str], Arranger]] = MappingProxyType(
     {
         ("openai", "chat"): ChatArranger(is_chat=True),
         ("openai", "completions"): ChatArranger(is_chat=False),
+        ("openai", "responses"): ResponsesArranger(),
+        ("anthropic", "chat"): MessagesArranger(),
     }
 )
 """By format and name of the operation."""

@@ -139,6 +139,8 @@ class ChatArranger(Arranger):
         """Look at kind, choices and their ends."""
         if reply.get("object") != self._whole_kind or reply.get("error"):
             raise Unarrangeable("no reply of this operation")
+        if reply.get("usage") is not None:
+            object_in(reply["usage"])
         choices = objects_in(reply.get("choices"))
         if not choices:
             raise Unarrangeable("no choices")

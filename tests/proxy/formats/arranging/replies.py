@@ -78,8 +78,89 @@ COMPLETIONS: Final = objects(
     CHAT_OPTIONAL,
 )
 
+PARTS: Final = st.one_of(
+    objects(
+        {"type": st.just("output_text"), "text": TEXTS, "annotations": st.lists(OBJECTS, max_size=2)},
+        {"logprobs": st.lists(OBJECTS, max_size=2)},
+    ),
+    objects({"type": st.just("refusal"), "refusal": TEXTS}),
+)
+ITEM_HEAD: Final = {"id": NAMES, "status": st.sampled_from(["completed", "incomplete"])}
+ITEMS: Final = st.one_of(
+    objects({**ITEM_HEAD, "type": st.just("message"), "role": st.just("assistant"), "content": st.lists(PARTS)}),
+    objects({**ITEM_HEAD, "type": st.just("function_call"), "call_id": NAMES, "name": NAMES, "arguments": TEXTS}),
+    objects({**ITEM_HEAD, "type": st.just("custom_tool_call"), "call_id": NAMES, "name": NAMES, "input": TEXTS}),
+    objects(
+        {
+            "id": NAMES,
+            "type": st.just("reasoning"),
+            "summary": st.lists(objects({"type": st.just("summary_text"), "text": TEXTS}), max_size=2),
+        },
+        {
+            "content": st.lists(objects({"type": st.just("reasoning_text"), "text": TEXTS}), max_size=2),
+            "encrypted_content": st.none() | TEXTS,
+        },
+    ),
+)
+RESPONSES: Final = objects(
+    {
+        "id": NAMES,
+        "object": st.just("response"),
+        "created_at": COUNTS,
+        "status": st.sampled_from(["completed", "incomplete"]),
+        "error": st.none(),
+        "incomplete_details": st.none() | OBJECTS,
+        "model": NAMES,
+        "output": st.lists(ITEMS, max_size=3),
+        "usage": objects({"input_tokens": COUNTS, "output_tokens": COUNTS}),
+    },
+    {"completed_at": COUNTS, "metadata": OBJECTS, "tools": st.lists(OBJECTS, max_size=2)},
+)
+
+# -- anthropic -------------------------------------------------------------------------------------------------------
+
+BLOCKS: Final = st.one_of(
+    objects({"type": st.just("text"), "text": TEXTS}, {"citations": st.none() | st.lists(OBJECTS, max_size=2)}),
+    objects({"type": st.just("thinking"), "thinking": TEXTS, "signature": TEXTS}),
+    objects({"type": st.just("redacted_thinking"), "data": TEXTS}),
+    objects(
+        {
+            "type": st.sampled_from(["tool_use", "server_tool_use", "mcp_tool_use"]),
+            "id": NAMES,
+            "name": NAMES,
+            "input": OBJECTS,
+        }
+    ),
+    objects({"type": st.just("web_search_tool_result"), "tool_use_id": NAMES, "content": st.lists(OBJECTS)}),
+)
+MESSAGE_USAGE: Final = objects(
+    {"input_tokens": COUNTS, "output_tokens": COUNTS},
+    {
+        "cache_read_input_tokens": st.none() | COUNTS,
+        "cache_creation_input_tokens": st.none() | COUNTS,
+        "output_tokens_details": st.none() | OBJECTS,
+        "server_tool_use": st.none() | OBJECTS,
+        "service_tier": st.just("standard"),
+    },
+)
+ANTHROPIC_MESSAGES: Final = objects(
+    {
+        "id": NAMES,
+        "type": st.just("message"),
+        "role": st.just("assistant"),
+        "model": NAMES,
+        "content": st.lists(BLOCKS, max_size=4),
+        "stop_reason": st.sampled_from(["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]),
+        "stop_sequence": st.none() | TEXTS,
+        "usage": MESSAGE_USAGE,
+    },
+    {"container": st.none() | OBJECTS, "stop_details": st.none() | OBJECTS, "context_management": st.none() | OBJECTS},
+)
+
 REPLIES: Final[dict[tuple[str, str], st.SearchStrategy[JsonObject]]] = {
     ("openai", "chat"): CHATS,
     ("openai", "completions"): COMPLETIONS,
+    ("openai", "responses"): RESPONSES,
+    ("anthropic", "chat"): ANTHROPIC_MESSAGES,
 }
 """By format and operation."""

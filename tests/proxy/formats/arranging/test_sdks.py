@@ -3,17 +3,20 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anthropic
 import openai
 import orjson
 import pytest
 import pytest_asyncio
 
-from proxy.exchange import JsonObject
+from proxy.exchange import JsonObject, Usage
 from proxy.formats.rearrange import rearrange
 from proxy.formats.registry import FORMATS
 from proxy.testing import FakeProvider
 from proxy.testing.answers import Answer, ToolCall
+from proxy.testing.shapes import anthropic as anthropic_shapes
 from proxy.testing.shapes import openai as openai_shapes
+from proxy.testing.shapes import responses as responses_shapes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,3 +80,54 @@ async def test_openai_gets_the_same_legacy_completion(fake: FakeProvider, gpt: o
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text == LONG
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage
+
+
+@pytest.mark.parametrize("answer", [Answer(texts=(LONG,)), Answer(texts=(), tool_call=TOOL)], ids=["text", "call"])
+async def test_openai_gets_the_same_response(fake: FakeProvider, gpt: openai.AsyncOpenAI, answer: Answer) -> None:
+    reply = responses_shapes.response(answer, REQUEST)
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": LONG}]}
+    reply["output"].insert(0, thought)
+    serve(fake, "openai", "responses", reply)
+
+    whole = await gpt.responses.create(model="m", input="")
+    texts, arguments = [], []
+    async with gpt.responses.stream(model="m", input="") as stream:
+        async for event in stream:
+            texts += [event.delta] if event.type == "response.output_text.delta" else []
+            arguments += [event.delta] if event.type == "response.function_call_arguments.delta" else []
+        collected = await stream.get_final_response()
+
+    ignored = {"output": {"__all__": {"content": {"__all__": {"parsed"}}, "parsed_arguments": True}}}
+    assert collected.model_dump(exclude=ignored) == whole.model_dump(exclude=ignored)
+    assert "".join(texts) == whole.output_text == answer.text
+    assert "".join(arguments) == (TOOL.arguments if answer.tool_call else "")
+
+
+# -- anthropic -------------------------------------------------------------------------------------------------------
+
+
+async def test_anthropic_gets_the_same_message(fake: FakeProvider) -> None:
+    citation = {"type": "char_location", "cited_text": "P", "document_index": 0, "document_title": None}
+    citation |= {"start_char_index": 0, "end_char_index": 1, "file_id": None}
+    answer = Answer(texts=(), tool_call=TOOL, usage=Usage(9, 5, 3, 1))
+    reply = anthropic_shapes.message(answer, REQUEST) | {"stop_sequence": "END"}
+    reply["usage"]["server_tool_use"] = {"web_search_requests": 1, "web_fetch_requests": 0}
+    reply["content"] = [
+        {"type": "thinking", "thinking": LONG, "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "eA=="},
+        {"type": "text", "text": LONG, "citations": [citation, citation]},
+        *reply["content"],
+        {"type": "tool_use", "id": "toolu_2", "name": "now", "input": {}},
+    ]
+    serve(fake, "anthropic", "chat", reply)
+    request: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
+
+    async with anthropic.AsyncAnthropic(base_url=fake.url, api_key="k", max_retries=0) as claude:
+        whole = await claude.messages.create(**request)
+        async with claude.messages.stream(**request) as stream:
+            collected = await stream.get_final_message()
+
+    ignored = {"content": {"__all__": {"parsed_output"}}}
+    assert collected.model_dump(exclude=ignored) == whole.model_dump(exclude=ignored)
+    assert [block.type for block in whole.content] == [block["type"] for block in reply["content"]]
+    assert whole.usage.output_tokens == 5
