@@ -63,7 +63,7 @@ print(os.path.realpath(sys.executable))' 2>/dev/null && return
 
 # Debian packages that tests or benchmarks want and this machine lacks.
 missing_packages() {
-    for pair in curl:curl jq:jq wrk:wrk nginx:nginx-light; do
+    for pair in curl:curl jq:jq wrk:wrk nginx:nginx-light redis-server:redis-server; do
         PATH=$PATH:/usr/sbin command -v "${pair%:*}" >/dev/null || printf '%s ' "${pair#*:}"
     done
 }

@@ -1,10 +1,12 @@
-"""Rules for the whole test suite: on CI, a test may not be skipped for want of a Debian tool."""
+"""For the whole suite: on CI, no test is skipped for want of a Debian tool; and a Redis for those who ask for one."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.redis_server import RedisServer, short_folder
 from tests.tools import SKIP_PREFIX
 
 
@@ -29,3 +31,32 @@ def _fail_if_tool_is_missing(report: pytest.TestReport | pytest.CollectReport) -
     if reason.removeprefix("Skipped: ").startswith(SKIP_PREFIX):
         report.outcome = "failed"
         report.longrepr = f"{path}:{line}: {reason} (SWITCHYARD_NO_SKIPS=1 allows no such skip)"
+
+
+@pytest.fixture(scope="session")
+def redis_of_session() -> Iterator[RedisServer]:
+    """One server for all tests that leave it running; ask for `redis_server`, which is empty."""
+    with short_folder() as folder:
+        yield from _running(RedisServer(Path(folder)))
+
+
+@pytest.fixture
+def redis_server(redis_of_session: RedisServer) -> RedisServer:
+    """The session's Redis, empty: not to be stopped or frozen."""
+    assert redis_of_session.ask("FLUSHALL") == "+OK"
+    return redis_of_session
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, to be killed, frozen and started again."""
+    with short_folder() as folder:
+        yield from _running(RedisServer(Path(folder)))
+
+
+def _running(server: RedisServer) -> Iterator[RedisServer]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
