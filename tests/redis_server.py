@@ -76,6 +76,13 @@ class RedisServer:
             connection.sendall(" ".join(words).encode() + b"\r\n")
             return connection.makefile("rb").readline().decode().rstrip()
 
+    def clients(self) -> int:
+        """Count the connections to it, but this one's."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_S) as connection:
+            connection.sendall(b"INFO clients\r\n")
+            lines = iter(connection.makefile("rb").readline, b"")
+            return next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"connected_clients")) - 1
+
     def _run(self, port: int) -> "subprocess.Popen[str]":
         options = {
             "--port": str(port),

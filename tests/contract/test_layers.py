@@ -16,7 +16,7 @@ VOCABULARY = (
 
 EVERYTHING_BELOW = [
     *("server", "pipeline", "journey", "reload", "host", "upstream", "routing", "providers", "formats", "config"),
-    *("tasks", "logs", "vocabulary"),
+    *("shared", "tasks", "logs", "vocabulary"),
 ]
 ALLOWED = {
     "__main__": ["cli", "app", *EVERYTHING_BELOW],
@@ -42,6 +42,7 @@ ALLOWED = {
     "upstream": ["providers.base", "config", "tasks", "vocabulary"],
     "routing": ["providers.base", "config", "tasks", "vocabulary"],
     "providers": ["formats", "config", "vocabulary"],
+    "shared": ["config", "tasks", "vocabulary"],
     "formats": ["vocabulary"],
     "config": ["vocabulary"],
     "logs": ["config", "vocabulary"],
