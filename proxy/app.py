@@ -53,6 +53,7 @@ from proxy.server.memory import Memory
 from proxy.server.orders import Answers
 from proxy.server.provider_routes import ProviderRoutes
 from proxy.server.status import State, Status
+from proxy.shared.stores import SharedStores
 from proxy.tasks import Tasks
 
 
@@ -117,6 +118,7 @@ class App:
         self._has_live_address = (self._host, self._port) != self._address(prepared.loaded.settings.server)
         self._redactor.register(*secret_values(loaded))
         clock = time.monotonic
+        self.stores = SharedStores(self.metrics, self.events, self.tasks, clock)
         self.plugins = plugins_of(loaded.document)
         self.host = PluginHost(self.plugins, loaded.sections, self._machinery(clock))
         ingredients = Ingredients(
@@ -159,6 +161,7 @@ class App:
             self._state.path,
             self._targets,
             self._refresh,
+            self.stores.current,
         )
 
     def _targets(self, exchange: Exchange) -> Sequence[Candidate]:
@@ -234,6 +237,7 @@ class App:
             answers,
             self.memory,
             lambda: self._server,
+            self.stores.problem,
             clock=clock,
             is_admin=self._is_admin,
         )
@@ -254,14 +258,16 @@ class App:
         """Clients' connections at most: those that are configured, as far as there are files for them."""
         return min(self._now.max_connections, room_for_clients(self.pipeline.slots.limit or 0))
 
-    def _make_ready(self, loaded: Loaded, routes: Sequence[AdminRoute]) -> Callable[[], None]:
-        """Make the server's side ready for another revision; see `reload.swap`."""
+    async def _make_ready(self, loaded: Loaded, routes: Sequence[AdminRoute]) -> Callable[[], None]:
+        """Make what the app owns ready for another revision; see `reload.swap`."""
         guard = Guard(loaded.settings)
         table = AdminTable([*self._core_routes, *routes])
+        share = await self.stores.prepare(loaded.settings.store)
 
         def put_in_force() -> None:
             self._guard = guard
             self._admin.table = table
+            share()
             if self._logs is not None:
                 self._logs.follow(loaded.settings.log)
 
@@ -301,12 +307,14 @@ class App:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the plugins, listen.
+        """Reach for the shared store, start the plugins, listen.
 
         Raises:
-            ConfigError: a plugin failed in `startup`.
+            ConfigError: a plugin failed in `startup`, or the CA file of the store cannot be read.
             AddressUnusable: the address cannot be bound.
         """
+        share = await self.stores.prepare(self.settings.store)
+        share()
         await self.host.start()
         try:
             self._listeners = await listen(self._server, self._host, self._port)
@@ -374,6 +382,7 @@ class App:
         self._vitals.stop()
         self.memory.stop()
         await self.host.stop()
+        await self.stores.close()
         await self.pipeline.generation.close()
         await self.tasks.close()
         self._state.close()

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange
 from proxy.metrics import Registry
+from proxy.store import SharedStore
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -40,6 +41,11 @@ class Spawn(Protocol):
     def __call__(self, coro: Coroutine[Any, Any, object], *, name: str) -> "asyncio.Task[Any]": ...
 
 
+def nothing_shared() -> SharedStore | None:
+    """Say that no shared store is configured."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class PluginContext:
     """All that a plugin gets from the machinery.
@@ -56,6 +62,8 @@ class PluginContext:
         targets: lists who could answer an exchange, aliases resolved, before any choice is made; it may name the
             model of a request that names none. Raises ProxyError when nobody can.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
+        store: gives what several proxies share (section `store`), None where there is none. Ask at each use: it is
+            replaced when its settings change.
     """
 
     clock: Callable[[], float]
@@ -67,6 +75,7 @@ class PluginContext:
     state_dir: Path
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
+    store: Callable[[], SharedStore | None] = nothing_shared
 
 
 class Plugin(Generic[ConfigT]):

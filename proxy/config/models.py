@@ -15,6 +15,7 @@ from proxy.config.routing_models import (
     HedgingSettings,
     PriceSettings,
 )
+from proxy.config.store_models import StoreSettings
 from proxy.plugin import Section
 from proxy.values import Duration, Size, Timeout
 
@@ -281,6 +282,7 @@ class Settings(Section):
     server: ServerSettings = Field(default_factory=ServerSettings, description="Where it listens and what it takes.")
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Who may read and change it.")
     state: StateSettings = Field(default_factory=StateSettings, description="Where it keeps what must survive.")
+    store: StoreSettings = Field(default_factory=StoreSettings, description="What it shares with other proxies.")
     changes: ChangeSettings = Field(
         default_factory=ChangeSettings, description="How changes are kept, watched and taken back."
     )

@@ -13,7 +13,8 @@ from proxy.host.hook_rules import new_plugin_manager
 from proxy.host.hooks import ARGUMENTS, adapt
 from proxy.host.loader import LoadedPlugin
 from proxy.metrics import Registry
-from proxy.plugin import AdminRoute, Plugin, PluginConfig, PluginContext
+from proxy.plugin import AdminRoute, Plugin, PluginConfig, PluginContext, nothing_shared
+from proxy.store import SharedStore
 from proxy.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Machinery:
     state_dir: Path
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
+    store: Callable[[], SharedStore | None] = nothing_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Instance:
             state_dir=tools.state_dir,
             targets=tools.targets,
             refresh=tools.refresh,
+            store=tools.store,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)
         plugins = new_plugin_manager()

@@ -1,7 +1,7 @@
 """Makes everything ready for another revision, and swaps it in at once: requests see the one or the other."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from proxy.config.loader import Loaded
 from proxy.host.manager import PluginHost
@@ -10,8 +10,8 @@ from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRoute
 from proxy.reload.generation import Generation, Ingredients, build
 
-Ready = Callable[[Loaded, Sequence[AdminRoute]], Callable[[], None]]
-"""Makes the server's side ready for a configuration and the plugins' routes; what it returns puts it in force."""
+Ready = Callable[[Loaded, Sequence[AdminRoute]], Awaitable[Callable[[], None]]]
+"""Makes the app's side ready for a configuration and the plugins' routes; what it returns puts it in force."""
 
 
 class Swap:
@@ -44,7 +44,7 @@ class Swapper:
     """Makes swaps, one at a time.
 
     Args:
-        ready: for the server's side.
+        ready: for what the app itself owns: the server's side, the shared store.
     """
 
     def __init__(self, pipeline: Pipeline, host: PluginHost, ingredients: Ingredients, ready: Ready) -> None:
@@ -64,7 +64,7 @@ class Swapper:
         )
         transition = await self._host.prepare(loaded.sections)
         try:
-            put_in_force = self._ready(loaded, transition.routes)
+            put_in_force = await self._ready(loaded, transition.routes)
         except BaseException:
             await transition.undo()
             raise

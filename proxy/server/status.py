@@ -35,6 +35,7 @@ class Status:
     """Answers the core's own admin routes.
 
     Args:
+        store_problem: what is wrong with the shared store, None where nothing is.
         is_admin: whether a call may see everything.
     """
 
@@ -46,6 +47,7 @@ class Status:
         answers: Answers,
         memory: Memory,
         clients: Callable[[], ConnectionServer],
+        store_problem: Callable[[], str | None],
         *,
         clock: Callable[[], float],
         is_admin: Callable[[AdminRequest], bool],
@@ -57,6 +59,7 @@ class Status:
         self._answers = answers
         self._memory = memory
         self._clients = clients
+        self._store_problem = store_problem
         self._is_admin = is_admin
 
     def routes(self) -> list[AdminRoute]:
@@ -79,6 +82,8 @@ class Status:
             if not endpoint.provider.settings.tls.verify:
                 found.append(f"certificates are not checked: providers.{name}.tls.verify is false")
         found += self._pipeline.overview.problems()
+        if (problem := self._store_problem()) is not None:
+            found.append(problem)
         if (problem := self._memory.problem()) is not None:
             found.append(problem)
         elif self._memory.usage.percent > HIGH_MEMORY_PERCENT:
