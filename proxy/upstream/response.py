@@ -14,6 +14,7 @@ MAX_HEADERS = 256
 """Fields of one head; more are refused, however small they are."""
 
 _PLAIN_OK = b"HTTP/1.1 200 OK\r\n"
+_PLAIN_OK_BYTES = len(_PLAIN_OK)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _CONTROLS = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -94,31 +95,28 @@ def parse_head(block: bytes, fields: ResponseFields, provider: str) -> ResponseH
     Source:
         RFC 9112, 4 (status line) and 2.2 (no bare CR or LF).
     """
+    head = ResponseHead(200, [])
     if block.startswith(_PLAIN_OK):
-        status, begin, is_old = 200, len(_PLAIN_OK), False
+        fields_begin = _PLAIN_OK_BYTES
     else:
         line = _STATUS_LINE.match(block)
         if line is None:
             raise _not_a_status_line(block, provider)
-        status, begin, is_old = int(line[2]), line.end(), line[1] == b"0"
-    if status == 101:
-        raise UpstreamProtocol(f"{provider}: status 101, but no upgrade was asked for", provider=provider)
+        head.status, head.keeps_alive, fields_begin = int(line[2]), line[1] == b"1", line.end()
+        if head.status == 101:
+            raise UpstreamProtocol(f"{provider}: status 101, but no upgrade was asked for", provider=provider)
     line_ends = block.count(b"\n")
     if line_ends > MAX_HEADERS + 2:  # before each becomes an object of its own
         raise UpstreamProtocol(f"{provider}: more than {MAX_HEADERS} response headers", provider=provider)
-    lines = block[begin:-4].split(b"\r\n") if len(block) > begin + 2 else []
-    head = ResponseHead(status, [])
-    if is_old:
-        head.keeps_alive = False
+    lines = block[fields_begin:-4].split(b"\r\n") if len(block) > fields_begin + 2 else []
     try:
         if line_ends != len(lines) + 2 or len(block.translate(None, _CONTROLS)) != len(block) - 2 * line_ends:
             raise ValueError("a control character")
         fields.sort(lines, head)
-        if is_old and head.is_chunked:
+        if head.is_chunked and block.startswith(b"HTTP/1.0"):
             raise ValueError("chunks in HTTP/1.0")
     except ValueError as fault:
-        reason = "a line without a colon" if any(b":" not in line for line in lines) else fault
-        raise UpstreamProtocol(f"{provider}: response head with {reason}", provider=provider) from None
+        raise UpstreamProtocol(f"{provider}: response head with {fault}", provider=provider) from None
     return head
 
 

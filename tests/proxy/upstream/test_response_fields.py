@@ -165,6 +165,25 @@ def test_head_that_is_taken_means_the_same_to_a_second_parser(status_line: bytes
     assert passed == [(b"A", line[2:].strip(b" \t")) for line in head.lines if line.startswith(b"A:")]
 
 
+@given(st.lists(LINES, max_size=5))
+@example([[b"A: 1"], [b"A"]])
+@example([[b"A: 1", b"Connection: close"], [b"A: 2", b"Connection: A"]])
+def test_heads_that_came_before_do_not_change_how_one_is_read(heads: list[list[bytes]]) -> None:
+    shared = ResponseFields()
+
+    for lines in heads:
+        assert outcome(shared, lines) == outcome(ResponseFields(), lines)
+
+
+def outcome(fields: ResponseFields, lines: list[bytes]) -> dict[str, object] | str:
+    head = ResponseHead(200, [])
+    try:
+        fields.sort(lines, head)
+    except ValueError as fault:
+        return str(fault)
+    return vars(head)
+
+
 class SecondReading:
     """What httptools makes of a head."""
 
