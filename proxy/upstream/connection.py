@@ -176,10 +176,9 @@ class Connection(asyncio.Protocol):
         self._started_s = self._active_s = now_s
         self._unsent = 0
         first_byte, total = timeouts.first_byte, timeouts.total
-        if first_byte is not None and (total is None or first_byte <= total):
-            self._wake_by(now_s + first_byte)
-        elif total is not None:
-            self._wake_by(now_s + total)
+        limit = total if first_byte is None or (total is not None and total < first_byte) else first_byte
+        if limit is not None and now_s + limit < self._timer_at_s:
+            self._wake_by(now_s + limit)
 
     def write_body(self, data: bytes) -> bool:
         """Send the next bytes of a streamed body, framed by the caller (`headers.frame_chunk`).
@@ -320,14 +319,13 @@ class Connection(asyncio.Protocol):
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        receiver = self._receiver
+        receiver, reader, transport = self._receiver, self._reader, self._transport
         if receiver is None:
             return
         self._receiver = None
-        self._reader.stop()
-        transport = self._transport
+        reader.stop()
         if (
-            self._reader.keeps_alive
+            reader.keeps_alive
             and not self._is_uploading
             and not self._was_cut_short
             and not transport.get_write_buffer_size()
@@ -394,15 +392,15 @@ class Connection(asyncio.Protocol):
 
     def _wake_by(self, at_s: float) -> None:
         """See that the timer fires no later than this."""
+        if self._timer_at_s <= at_s:
+            return
         if self._timer is not None:
-            if self._timer_at_s <= at_s:
-                return
             self._timer.cancel()
         self._timer_at_s = at_s
         self._timer = self._loop.call_at(at_s, self._look_at_clock)
 
     def _look_at_clock(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at_s = None, _NEVER
         if self._receiver is None:
             return
         now_s = self._clock()

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -32,7 +33,7 @@ class Pool:
         keep_alive_s: how long an idle connection is kept; 0 keeps none.
         max_idle: idle connections at most.
         header_limit: largest response head, in bytes.
-        clock: monotonic seconds; the loop's, unless a test has its own.
+        clock: monotonic seconds.
         made_from: all that the connections depend on; compared to tell whether they still serve.
     Raises:
         ConfigError: the proxy's URL is none we can use.
@@ -50,7 +51,7 @@ class Pool:
         keep_alive_s: float = 30.0,
         max_idle: int = 100,
         header_limit: int = 64 << 10,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
         made_from: object = None,
     ) -> None:
         if (origin.scheme == "https") != (tls is not None):
@@ -94,7 +95,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if not connection.is_closed and self._now() - connection.idle_since_s < self._keep_alive_s:
+            if not connection.is_closed and self._clock() - connection.idle_since_s < self._keep_alive_s:
                 self.reused += 1
                 return connection
             connection.abort()
@@ -130,7 +131,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, if there is room."""
-        now_s = self._now()
+        now_s = self._clock()
         if not self._keeps or len(self._idle) >= self._max_idle or now_s < self._distrusts_until_s:
             connection.abort()
             return
@@ -149,7 +150,7 @@ class Pool:
 
     def distrust(self) -> None:
         """Keep no connection for a while: bytes came that belong to no response."""
-        self._distrusts_until_s = self._now() + DISTRUST_S
+        self._distrusts_until_s = self._clock() + DISTRUST_S
         self._drop_idle()
 
     def _drop_idle(self) -> None:
@@ -163,15 +164,10 @@ class Pool:
     def _expire(self) -> None:
         """Close what has been idle too long; the oldest stands first."""
         self._timer = None
-        now_s = self._now()
+        now_s = self._clock()
         idle = self._idle
         while idle and now_s - idle[0].idle_since_s >= self._keep_alive_s:
             idle.pop(0).abort()
         if idle:
             delay_s = self._keep_alive_s - (now_s - idle[0].idle_since_s)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
-
-    def _now(self) -> float:
-        if self._clock is None:
-            self._clock = asyncio.get_running_loop().time
-        return self._clock()

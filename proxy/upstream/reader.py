@@ -52,6 +52,7 @@ class ResponseReader:
         "feed",
         "has_excess",
         "header_limit",
+        "keeps_alive",
         "missing",
         "provider",
     )
@@ -72,6 +73,8 @@ class ResponseReader:
         """
         self.has_excess = False
         """Bytes followed the end of a response."""
+        self.keeps_alive = False
+        """Whether the provider lets another request follow; known with the head."""
         self._receiver: Receiver | None = None
         self._phase = _HEAD
         self._is_head_request = False
@@ -107,18 +110,14 @@ class ResponseReader:
         """Of the response whose head came last."""
         return 0 if self._head is None else self._head.status
 
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether the provider lets another request follow."""
-        return self._head is not None and self._head.keeps_alive and self._phase != _UNTIL_CLOSE
-
     def begin(self, receiver: Receiver, is_head_request: bool) -> None:
         """Start on the next response."""
         self._receiver = receiver
         self._is_head_request = is_head_request
         self._phase = _HEAD
         self.missing = self._interim = 0
-        self._partial = self._head = self._chunks = self._parse = None
+        self._partial = self._head = None
+        self.keeps_alive = False
         self.feed = self._feed_head
 
     def stop(self) -> None:
@@ -139,21 +138,21 @@ class ResponseReader:
             self._receiver.on_data(data)
         return GOES_ON
 
-    def _feed_head(self, data: bytes | bytearray) -> int:
+    def _feed_head(self, data: bytes) -> int:
         seen, partial = 0, self._partial
         if partial is not None:
             seen = len(partial)
             partial += data
-            data = bytes(partial) if partial.find(b"\r\n\r\n", max(0, seen - 3)) >= 0 else partial
+            if partial.find(b"\r\n\r\n", max(0, seen - 3)) < 0:
+                return self._await_rest(partial, seen)
+            data = bytes(partial)
         while True:
             end = data.find(b"\r\n\r\n") + 4
-            if end > self.header_limit or (end == 3 and len(data) >= self.header_limit):
-                raise self._refusal(f"response head is larger than {self.header_limit} bytes")
             if end == 3:
-                check_partial_head(data, seen, self.provider)
-                self._partial = data if data is partial else bytearray(data)
-                return NOTHING
-            head = parse_head(bytes(data[:end]), self._fields, self.provider)
+                return self._await_rest(bytearray(data), seen)
+            if end > self.header_limit:
+                raise self._too_large_head()
+            head = parse_head(data[:end], self._fields, self.provider)
             data = data[end:]
             if head.status >= 200:
                 break
@@ -165,7 +164,15 @@ class ResponseReader:
                 return NOTHING
         self._partial = None
         self._head = head
-        return self._begin_body(head, bytes(data))
+        return self._begin_body(head, data)
+
+    def _await_rest(self, partial: bytearray, seen: int) -> int:
+        """Keep the beginning of a head, of which so many bytes have been looked at before."""
+        if len(partial) >= self.header_limit:
+            raise self._too_large_head()
+        check_partial_head(partial, seen, self.provider)
+        self._partial = partial
+        return NOTHING
 
     def _begin_body(self, head: ResponseHead, data: bytes) -> int:
         """Go by the framing that the head gives (RFC 9112, 6.3)."""
@@ -176,6 +183,7 @@ class ResponseReader:
             head.has_body, length = False, 0
             if data:  # a body where none can be: nothing tells where it ends
                 head.keeps_alive, data = False, b""
+        self.keeps_alive = head.keeps_alive and (length is not None or head.is_chunked)
         if length is not None:
             missing = self.missing = length - len(data)
             if missing < 0:
@@ -230,6 +238,9 @@ class ResponseReader:
     def _excess(self) -> UpstreamProtocol:
         self.has_excess = True
         return self._refusal("bytes after the end of the response")
+
+    def _too_large_head(self) -> UpstreamProtocol:
+        return self._refusal(f"response head is larger than {self.header_limit} bytes")
 
     def _refusal(self, reason: str) -> UpstreamProtocol:
         return UpstreamProtocol(f"{self.provider}: {reason}", provider=self.provider)
