@@ -30,9 +30,8 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Pay in for one client request; called once for each, never for an attempt."""
-        self.level += self.ratio
-        if self.level > self.capacity:
-            self.level = self.capacity
+        level = self.level + self.ratio
+        self.level = level if level < self.capacity else self.capacity
 
     def withdraw(self, cost: float = 1.0) -> bool:
         """Pay for an extra attempt before it is made; a refused one takes nothing."""

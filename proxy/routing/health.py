@@ -192,14 +192,16 @@ class ProviderHealth:
 
     def is_calm(self, lane: Lane, now_s: float) -> bool:
         """Tell at a glance that a model may be asked without a second thought; False says nothing yet."""
-        keys = lane.keys
+        return self.is_calm_but_for_keys(lane, now_s) and (lane.keys is None or lane.keys.has_usable(now_s))
+
+    def is_calm_but_for_keys(self, lane: Lane, now_s: float) -> bool:
+        """Tell the same where a key is still to be found."""
         return (
             self.breaker.is_calm
             and lane.breaker.is_calm
             and self.drained_s is None
             and lane.slow_until_s <= now_s
             and lane.rests_until_s <= now_s
-            and (keys is None or keys.has_usable(now_s))
         )
 
     def absence(self, lane: Lane, now_s: float, tried: Collection[Key] = ()) -> Absence | None:

@@ -117,14 +117,17 @@ class Plan:
     def first(self, now_s: float) -> Step | None:
         """Choose whom to ask first; None if nobody may be asked now."""
         targets = self.targets
+        target = targets[0]
         if len(targets) > 1:
-            if now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
-                lanes, settings = [target.lane for target in targets], targets[0].lane.breaker.settings
-                absent = [target.lane for target in targets if target.absence_now(now_s) is not None]
+            if now_s >= target.lane.judged_at_s + LOOK_EVERY_S:
+                lanes, settings = [one.lane for one in targets], target.lane.breaker.settings
+                absent = [one.lane for one in targets if one.absence_now(now_s) is not None]
                 judge_lanes(lanes, settings, now_s, absent=absent)
-        elif self._fallbacks is None and targets[0].health.is_calm(targets[0].lane, now_s):  # nearly every request
-            keys = targets[0].lane.keys
-            return Step(targets[0], None if keys is None else keys.choose(now_s))
+        elif target.health.is_calm_but_for_keys(target.lane, now_s):  # nearly every request
+            keys = target.lane.keys
+            key = None if keys is None else keys.choose(now_s)
+            if key is not None or keys is None:
+                return Step(target, key)
         return self._step(self._fresh(now_s) or self._least_bad(), now_s)
 
     def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
@@ -228,8 +231,8 @@ class Plan:
         self._is_paid = False
         target.is_asked = True
         target.is_repeatable = False
-        if key is not None and key not in target.tried:
-            target.tried = (*target.tried, key)
+        if key is not None:
+            target.tried += (key,)
 
     def absent(self, now_s: float) -> Iterator[tuple[Target, Absence]]:
         """List who was never asked because it is left out, and why."""
