@@ -74,27 +74,35 @@ class Accounts:
         if has_lost and is_unanswered:
             lane.gave_up(waited_s, now_s, is_streaming=request.is_streaming)
 
-    def ended(self, one: Open, endpoint: Endpoint, head: ResponseHead | None, failure: ProxyError | None) -> None:
-        """Note how it ended.
+    def succeeded(self, one: Open, endpoint: Endpoint, head: ResponseHead | None) -> None:
+        """Note that it went well.
 
         Args:
-            head: of the final response, if it came.
-            failure: what it meant, if it was an error; also of one that was passed on to the client.
+            head: of the final response; None of an answer that was made here.
         """
         attempt, health, lane = one.attempt, one.health, one.step.target.lane
         now_s = self._kit.clock()
         duration_s = attempt.duration_s = now_s - attempt.started_s
         if attempt.is_hedge:
-            won = one.exchange.attempt is attempt
-            self._kit.news.hedged(attempt.provider, "won" if won else "failed" if failure is not None else "lost")
-        if failure is None:
-            first_byte_s = duration_s if attempt.first_byte_s is None else attempt.first_byte_s
-            lane.observe(first_byte_s, duration_s, now_s, is_streaming=one.exchange.request.is_streaming)
-            self._clear(one, head, now_s)
-            endpoint.stats.record(attempt, duration_s, now_s, None)
-            if health.adaptive is not None:
-                self._adapt(one, endpoint, is_refused=False, now_s=now_s)
-            return
+            self._kit.news.hedged(attempt.provider, "won" if one.exchange.attempt is attempt else "lost")
+        lane.observe(attempt.first_byte_s, duration_s, now_s, is_streaming=one.exchange.request.is_streaming)
+        self._clear(one, head, now_s)
+        endpoint.stats.record(attempt, duration_s, now_s, None)
+        if health.adaptive is not None:
+            self._adapt(one, endpoint, is_refused=False, now_s=now_s)
+
+    def failed(self, one: Open, endpoint: Endpoint, head: ResponseHead | None, failure: ProxyError) -> None:
+        """Note how it failed.
+
+        Args:
+            head: of the final response, if it came.
+            failure: what it meant; also of an error that was passed on to the client.
+        """
+        attempt, health = one.attempt, one.health
+        now_s = self._kit.clock()
+        duration_s = attempt.duration_s = now_s - attempt.started_s
+        if attempt.is_hedge:
+            self._kit.news.hedged(attempt.provider, "won" if one.exchange.attempt is attempt else "failed")
         verdict = judge(failure)
         if verdict.kind is None:
             self._clear(one, head, now_s)

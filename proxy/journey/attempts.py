@@ -35,17 +35,25 @@ class Attempts:
         self._accounts = Accounts(kit)
 
     async def ask(
-        self, generation: Generation, exchange: Exchange, plan: Plan, step: Step, sink: Sink, is_hedge: bool = False
+        self,
+        generation: Generation,
+        exchange: Exchange,
+        plan: Plan,
+        step: Step,
+        sink: Sink,
+        contender: Contender | None = None,
     ) -> None:
         """Ask one candidate. Its provider's slot is held by the caller and is given back here.
 
+        Args:
+            contender: the sink, where another attempt may be made beside this one.
         Raises:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
             ConnectionError: the client left.
         """
         candidate, kit = step.target.candidate, self._kit
         endpoint = generation.endpoints[candidate.provider]
-        one = self._begin(exchange, plan, step, sink, is_hedge)
+        one = self._begin(exchange, plan, step, contender)
         failure: ProxyError | None = None
         is_cancelled = True
         call: Call | None = None
@@ -71,12 +79,14 @@ class Attempts:
             endpoint.slots.release()
             one.health.in_flight -= 1
             if is_cancelled:
-                has_lost = isinstance(sink, Contender) and sink.has_lost
+                has_lost = contender is not None and contender.has_lost
                 self._accounts.cancelled(one, endpoint.stats, has_lost=has_lost, is_unanswered=not sink.is_started)
+            elif failure is None:
+                self._accounts.succeeded(one, endpoint, None if call is None else call.head)
             else:
-                self._accounts.ended(one, endpoint, None if call is None else call.head, failure)
+                self._accounts.failed(one, endpoint, None if call is None else call.head, failure)
 
-    def _begin(self, exchange: Exchange, plan: Plan, step: Step, sink: Sink, is_hedge: bool) -> Open:
+    def _begin(self, exchange: Exchange, plan: Plan, step: Step, contender: Contender | None) -> Open:
         """Note everywhere that an attempt begins."""
         target, key = step.target, step.key
         health, candidate = target.health, target.candidate
@@ -90,16 +100,15 @@ class Attempts:
         if one.probes:
             attempt.is_probe = True
             self._kit.news.changed(health.probed(target.lane, one.probes))
-        if key is not None and (keys := target.lane.keys) is not None and len(keys.keys) > 1:
-            attempt.key = key.mask
+        if key is not None:
+            attempt.key = key.name
         exchange.attempts.append(attempt)
-        if isinstance(sink, Contender):
-            sink.attempt = attempt
-        if is_hedge:
-            attempt.is_hedge = True
-        else:
+        if contender is not None:
+            contender.attempt = attempt
+            attempt.is_hedge = contender.is_hedge
+        if not attempt.is_hedge:
             exchange.provider, exchange.attempt = candidate.provider, attempt
-            if len(exchange.attempts) > 1:
+            if plan.attempts > 1:
                 exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
         return one
 

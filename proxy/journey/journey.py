@@ -93,7 +93,7 @@ class Journey:
                 if not self._may_begin(step):
                     step = await self._find_slot(step)
                 if not is_hedging:
-                    await self._ask(generation, self._exchange, plan, step, self._sink, False)
+                    await self._ask(generation, self._exchange, plan, step, self._sink, None)
                     return
                 if not (failed := await self._hedge(step)):
                     return
@@ -124,7 +124,7 @@ class Journey:
         if (late_s := hedged.late_after_s(step)) is not None:
             self._heed_client()
             return await hedged.run(step, late_s)
-        await self._ask(self._generation, self._exchange, self._plan, step, self._sink, False)
+        await self._ask(self._generation, self._exchange, self._plan, step, self._sink, None)
         return ()
 
     # -- one after the other -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Exchange
 from proxy.journey.news import News
 from proxy.journey.prober import Prober
+from proxy.journey.race import Contender
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.routing.budget import RetryBudget
@@ -43,7 +44,7 @@ class Kit:
     wall_clock: Callable[[], float]
 
 
-Ask = Callable[[Generation, Exchange, Plan, Step, Sink, bool], Coroutine[Any, Any, None]]
+Ask = Callable[[Generation, Exchange, Plan, Step, Sink, Contender | None], Coroutine[Any, Any, None]]
 """Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
 
 Unanswered = tuple[Step, ProxyError]

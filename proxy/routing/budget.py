@@ -30,8 +30,7 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Pay in for one client request; called once for each, never for an attempt."""
-        level = self.level + self.ratio
-        self.level = level if level < self.capacity else self.capacity
+        self.level = min(self.level + self.ratio, self.capacity)
 
     def withdraw(self, cost: float = 1.0) -> bool:
         """Pay for an extra attempt before it is made; a refused one takes nothing."""

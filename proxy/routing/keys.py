@@ -35,6 +35,8 @@ class Key:
         mask: what people see in its place, unique in its pool.
     """
 
+    name: str | None
+    """Its mask where it is one of several, None where there is no choice."""
     limits: int
     """Cooldowns after a 429 since the last success."""
     refusals: int
@@ -63,6 +65,7 @@ class Key:
         "limited_until_s",
         "limits",
         "mask",
+        "name",
         "quota",
         "quota_due_s",
         "quota_s",
@@ -76,6 +79,7 @@ class Key:
     def __init__(self, text: str, mask: str) -> None:
         self.text = text
         self.mask = mask
+        self.name = None
         self.forget()
 
     def forget(self) -> None:
@@ -238,6 +242,7 @@ class KeyPool:
             if key is None:
                 key = Key(text, _free_mask(text, masks))
                 masks.add(key.mask)
+            key.name = key.mask if len(wanted) > 1 else None
             keys.append(key)
         self.keys = tuple(keys)
         self._next = self._next % len(keys) if keys else 0

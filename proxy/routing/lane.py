@@ -152,13 +152,14 @@ class Lane:
         """It is left out until then, because it is much slower than its rivals."""
         self.slow_reason = ""
 
-    def observe(self, first_byte_s: float, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
+    def observe(self, first_byte_s: float | None, duration_s: float, now_s: float, *, is_streaming: bool) -> None:
         """Take note of a call that went well.
 
         Args:
-            first_byte_s: of a stream; not read of a whole reply.
+            first_byte_s: of a stream, None if all of it came at once; not read of a whole reply.
         """
         if is_streaming:
+            first_byte_s = duration_s if first_byte_s is None else first_byte_s
             self.first_bytes.streams.observe(first_byte_s, now_s)
             self.streams.observe(first_byte_s, now_s)
             self.durations.streams.observe(duration_s, now_s)
