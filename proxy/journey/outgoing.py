@@ -35,7 +35,10 @@ class Outgoing:
         client_key: the client's own key where it may go to this provider.
     """
 
-    __slots__ = ("_candidate", "_client_key", "credential", "endpoint", "exchange", "operation", "provider", "wire")
+    __slots__ = (
+        *("_candidate", "_client_key", "credential", "endpoint", "exchange", "is_translated", "operation", "provider"),
+        "wire",
+    )
 
     def __init__(
         self,
@@ -57,16 +60,13 @@ class Outgoing:
         """The provider's format where it is the client's too, or is translated to; None on raw paths."""
         self.operation = operation
         """What the provider is asked for: another one than the client's where `write` has translated it."""
+        self.is_translated = False
+        """Whether the provider is asked in another format than the client's; known once it is written."""
 
     @property
     def model(self) -> str | None:
         """The provider's name of the model."""
         return self._candidate.model
-
-    @property
-    def is_translated(self) -> bool:
-        """Whether the provider is asked in another format than the client's; known once it is written."""
-        return self.operation is not self.exchange.request.operation
 
     def write(self) -> tuple[bytes, bytes]:
         """Write the request's head and body.
@@ -160,5 +160,5 @@ class Outgoing:
         if wire.name == "anthropic" and not any(name.lower() == ANTHROPIC_VERSION[0] for name, _ in own):
             own.append(ANTHROPIC_VERSION)
         head = begin_head(b"POST", provider.target(path, query), provider.host_header, write_request_headers(own))
-        self.operation = operation
+        self.operation, self.is_translated = operation, True
         return frame_head(head, len(body)), body

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.errors import ProxyError, UpstreamRejected
 from proxy.exchange import Attempt, JsonObject
-from proxy.metrics import LATENCY_BUCKETS_S, Counter, Histogram, Registry, Spread, Value
+from proxy.metrics import LATENCY_BUCKETS_S, MAX_SERIES, Counter, Histogram, Registry, Spread, Value
 from proxy.providers.base import LocalProvider, Provider, RemoteProvider
 from proxy.upstream.headers import RequestHeaders
 from proxy.upstream.pool import Pool
@@ -94,7 +94,7 @@ class CallStats:
         self.last_failure: Failure | None = None
         self._name = name
         self._metrics = metrics
-        self._series: dict[str, _ModelSeries] = {}
+        self._series: dict[str | None, _ModelSeries] = {}
         self._now = Seen()
         self._before = Seen()
         self._turn_at_s = 0.0
@@ -108,7 +108,7 @@ class CallStats:
         seen.latency.observe(duration_s)
         if attempt.first_byte_s is not None:
             seen.first_byte.observe(attempt.first_byte_s)
-        series = self._of(attempt.model or "")
+        series = self._series.get(attempt.model) or self._add_series(attempt.model)
         series.duration.observe(duration_s)
         if error is None and (attempt.status is None or attempt.status < 500):
             series.ok.value += 1
@@ -125,7 +125,7 @@ class CallStats:
 
     def record_usage(self, model: str | None, usage: Usage) -> None:
         """Add the tokens of one exchange."""
-        series = self._of(model or "")
+        series = self._series.get(model) or self._add_series(model)
         if usage.input_tokens is not None:
             series.input_tokens.value += usage.input_tokens
         if usage.output_tokens is not None:
@@ -143,7 +143,7 @@ class CallStats:
     def record_first_token(self, model: str | None, time_s: float) -> None:
         """Count the time to the first token of one stream, after `record`."""
         self._now.first_token.observe(time_s)
-        self._of(model or "").first_token.observe(time_s)
+        (self._series.get(model) or self._add_series(model)).first_token.observe(time_s)
 
     def recent(self, now_s: float) -> Seen:
         """Sum up the running window and the one before it; what is older is forgotten, also while nothing is called."""
@@ -160,12 +160,10 @@ class CallStats:
         self._before, self._now = (Seen() if is_stale else self._now), Seen()
         self._turn_at_s = now_s + WINDOW_S
 
-    def _of(self, model: str) -> _ModelSeries:
-        series = self._series.get(model)
-        if series is None:
-            if len(self._series) >= 1000:
-                self._series.clear()
-            series = self._series[model] = _ModelSeries(self._metrics, self._name, model)
+    def _add_series(self, model: str | None) -> _ModelSeries:
+        if len(self._series) >= MAX_SERIES:
+            self._series.clear()
+        series = self._series[model] = _ModelSeries(self._metrics, self._name, model or "")
         return series
 
 

@@ -108,6 +108,8 @@ class Relay:
     _is_paused = False
     is_over = False
     """Nothing more comes from the provider."""
+    is_refused = False
+    """The response came and was kept from the client."""
     head: ResponseHead | None = None
     error: UpstreamError | None = None
     refused_body = b""
@@ -125,18 +127,15 @@ class Relay:
         self._release = release
         self._parts: list[bytes] = []
 
-    @property
-    def is_refused(self) -> bool:
-        """The response came and was kept from the client."""
-        return self.head is not None and self._passage is None
-
     # -- called by the connection ---------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
         """Take the head of the final response."""
         self.head = head
         passage = self._passage = self._decide(head)
-        if passage is not None:
+        if passage is None:
+            self.is_refused = True
+        else:
             self._observer = passage.observer
             self._boundaries = passage.boundaries
             self._filtering = passage.filtering
@@ -245,7 +244,7 @@ class Relay:
             return
         head, release = self.head, self._release
         if release is not None and head is not None and (passage := release(head, self.refused_body)) is not None:
-            self._passage = passage
+            self._passage, self.is_refused = passage, False
             data, self.refused_body = self.refused_body, b""
             self._pass(data, is_end=False)
             return
