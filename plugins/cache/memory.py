@@ -168,11 +168,12 @@ class MemoryStore:
         """Let the one go that is worth least; who is passed over has a use less, so that this ends."""
         newcomers, main = self._newcomers, self._main
         while True:
-            is_newcomers_turn = not main.count or (
+            is_newcomers_turn = (
                 newcomers.count > self.size * NEWCOMERS_SHARE or newcomers.size_bytes > self.max_bytes * NEWCOMERS_SHARE
             )
-            place = (newcomers if is_newcomers_turn and newcomers.count else main).after
-            assert isinstance(place, Place), "one of the queues has somebody"  # noqa: S101
+            place = (is_newcomers_turn and newcomers.oldest) or main.oldest or newcomers.oldest
+            if place is None:
+                return
             if not place.uses:
                 if place.queue is newcomers:
                     self._gone.add(place.entry.key)

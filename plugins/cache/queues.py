@@ -43,6 +43,11 @@ class Queue:
         self.count = 0
         self.size_bytes = 0
 
+    @property
+    def oldest(self) -> Place | None:
+        """Who came first of those that are here."""
+        return self.after if isinstance(self.after, Place) else None
+
     def append(self, place: Place) -> None:
         """Put a place at the end."""
         last = self.before
