@@ -25,6 +25,7 @@ from proxy.config.state import StateFolder
 from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, JsonObject
+from proxy.formats.replies import rearranged
 from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
@@ -161,6 +162,7 @@ class App:
             self._state.path,
             self._targets,
             self._refresh,
+            rearranged,
             self.stores.current,
         )
 

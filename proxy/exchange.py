@@ -255,8 +255,10 @@ class Audience(Protocol):
     without `start`.
     """
 
-    is_wanted: bool
-    """Somebody else reads, so that the upstream work goes on without the client."""
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody else reads, so that the upstream work goes on without the client."""
+        ...
 
     def start(self, status: int, headers: bytes) -> None:
         """Begin.

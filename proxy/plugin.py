@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from proxy.events import Events
-from proxy.exchange import Audience, Candidate, Exchange
+from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.metrics import Registry
 from proxy.store import SharedStore
 
@@ -61,6 +61,8 @@ class PluginContext:
         state_dir: the folder of what must survive a restart; it exists, and nothing is written anywhere else.
         targets: lists who could answer an exchange, aliases resolved, before any choice is made; it may name the
             model of a request that names none. Raises ProxyError when nobody can.
+        rearrange: makes a recorded whole body the answer to an exchange, in the manner (stream or not) that it asks for
+            and with what is the exchange's own; None if that cannot be done exactly.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
         store: gives what several proxies share (section `store`), None where there is none. Ask at each use: it is
             replaced when its settings change.
@@ -75,6 +77,7 @@ class PluginContext:
     state_dir: Path
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
+    rearrange: Callable[[Exchange, bytes], Reply | None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 

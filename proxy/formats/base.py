@@ -107,6 +107,14 @@ class Format(ABC):
             is_streaming: the response is a stream, by its Content-Type; by the request where that is not known.
         """
 
+    def as_repeated(self, whole: bytes, trace_id: str, latency_ms: float) -> bytes | None:
+        """Say in a whole reply that was kept what is the later exchange's own.
+
+        Returns:
+            None where replies of this format say nothing of their exchange.
+        """
+        return None
+
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def error_status(self, error: ProxyError) -> int:

@@ -34,6 +34,10 @@ class NativeFormat(Format):
         """Watch a stream or a JSON body."""
         return native_stream.NativeObserver() if is_streaming else JsonObserver(native_stream.read_whole)
 
+    def as_repeated(self, whole: bytes, trace_id: str, latency_ms: float) -> bytes | None:
+        """Set `cached`, `latencyMs` and `traceId`."""
+        return native_stream.write_repeated(whole, trace_id, latency_ms)
+
     def error_body(self, error: ProxyError, request_id: str) -> bytes:
         """Write `{"error": {code, message, requestId}}`."""
         fields = {"code": error.code, "message": error.message, "requestId": request_id}

@@ -34,6 +34,12 @@ def write_reply(completion: Completion, facts: ReplyFacts) -> bytes:
     )
 
 
+def write_repeated(whole: bytes, trace_id: str, latency_ms: float) -> bytes:
+    """Write a whole reply anew that was kept from an earlier exchange."""
+    document = parse_reply(whole)
+    return dump({**document, "cached": True, "latencyMs": round(latency_ms, 1), "traceId": trace_id})
+
+
 def read_usage(document: JsonObject) -> Usage | None:
     """Read `usage`."""
     usage = as_object(document.get("usage"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy.events import Events
-from proxy.exchange import Audience, Candidate, Exchange
+from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.host.dispatch import tame
 from proxy.host.hook_rules import new_plugin_manager
 from proxy.host.hooks import ARGUMENTS, adapt
@@ -33,6 +33,7 @@ class Machinery:
     state_dir: Path
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
+    rearrange: Callable[[Exchange, bytes], Reply | None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 
@@ -77,6 +78,7 @@ class Instance:
             state_dir=tools.state_dir,
             targets=tools.targets,
             refresh=tools.refresh,
+            rearrange=tools.rearrange,
             store=tools.store,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)
