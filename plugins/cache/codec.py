@@ -29,7 +29,7 @@ class _Line(BaseModel):
     operation: str
     model: str | None
     status: int = Field(ge=200, le=299)
-    is_stream: bool
+    shape: str
     stored_s: float = Field(ge=0)
     ttl_s: float = Field(ge=0)
     served_model: str | None
@@ -39,6 +39,7 @@ class _Line(BaseModel):
     latency_s: float = Field(ge=0)
     head_bytes: int = Field(ge=0)
     pace_bytes: int = Field(ge=0, multiple_of=8)
+    parts_bytes: int = Field(ge=0)
 
 
 def encode(entry: Entry) -> bytes | None:
@@ -49,9 +50,10 @@ def encode(entry: Entry) -> bytes | None:
         "key": entry.key.hex(),
         "head_bytes": len(entry.head),
         "pace_bytes": len(entry.pace),
+        "parts_bytes": len(entry.parts),
     }
     try:
-        content = b"".join((orjson.dumps(line), b"\n", entry.head, entry.pace, entry.body))
+        content = b"".join((orjson.dumps(line), b"\n", entry.head, entry.pace, entry.parts, entry.body))
     except orjson.JSONEncodeError:
         return None
     return content + crc32(content).to_bytes(CHECKSUM_BYTES)
@@ -73,14 +75,16 @@ def decode(data: bytes, key: bytes) -> Entry | None:
     except (orjson.JSONDecodeError, ValidationError):
         return None
     head_end = end + 1 + line.head_bytes
-    body_begin = head_end + line.pace_bytes
+    pace_end = head_end + line.pace_bytes
+    body_begin = pace_end + line.parts_bytes
     head = content[end + 1 : head_end]
     if line.key != key.hex() or body_begin > len(content) or not _are_header_lines(head):
         return None
     return Entry(
         key=key,
         head=head,
-        pace=content[head_end:body_begin],
+        pace=content[head_end:pace_end],
+        parts=content[pace_end:body_begin],
         body=content[body_begin:],
         **line.model_dump(include=set(NAMES_AS_THEY_ARE)),
     )

@@ -31,13 +31,14 @@ class Entry:
         status: of the answer, 2xx.
         head: end-to-end header lines, each with its CRLF, without the blank line.
         body: as it was sent to the client, without chunk framing.
-        is_stream: the body is a stream of events.
+        shape: how the body comes: `whole`, or which kind of stream; see `question.shape_of`.
         stored_s: wall clock when the answer was complete.
         ttl_s: how long it is fresh from then.
         pace: when each part of the stream came, see `replay`; empty for others.
         served_model: as the provider named it.
         cost_usd: price of the call that made it; None where no price or usage is known.
         latency_s: how long that call took, to the last byte.
+        parts: digests of what was asked, see `question.pack`.
     """
 
     key: bytes
@@ -48,7 +49,7 @@ class Entry:
     status: int
     head: bytes
     body: bytes
-    is_stream: bool
+    shape: str
     stored_s: float
     ttl_s: float
     pace: bytes = b""
@@ -57,6 +58,7 @@ class Entry:
     output_tokens: int | None = None
     cost_usd: float | None = None
     latency_s: float = 0.0
+    parts: bytes = b""
 
     @property
     def total_tokens(self) -> int | None:
@@ -72,7 +74,7 @@ class Entry:
         Names are not counted unless they are long: the entries of a store share them.
         """
         size_bytes = ENTRY_BYTES + NUMBERS_BYTES
-        for part in (self.key, self.head, self.body, self.pace):
+        for part in (self.key, self.head, self.body, self.pace, self.parts):
             if part:
                 size_bytes += _room(part)
         for name in (self.partition, self.model, self.served_model, self.format, self.operation):
@@ -87,5 +89,5 @@ def _room(part: object) -> int:
     return size if size <= SMALL_BYTES else size + ALIGNMENT_BYTES
 
 
-ENTRY_BYTES: Final = _room(Entry(b"", "", "", "", None, 200, b"", b"", False, 0.0, 0.0))
+ENTRY_BYTES: Final = _room(Entry(b"", "", "", "", None, 200, b"", b"", "", 0.0, 0.0))
 """An entry without its parts."""

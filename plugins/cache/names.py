@@ -7,7 +7,7 @@ from plugins.cache.entry import SHARED_CHARS, Entry
 MOST_NAMES: Final = 10_000
 """Then all are forgotten: entries keep theirs, later ones share new ones."""
 
-FIELDS: Final = ("partition", "format", "operation", "model", "served_model")
+FIELDS: Final = ("partition", "format", "operation", "shape", "model", "served_model")
 
 
 class SharedNames:

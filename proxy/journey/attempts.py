@@ -45,8 +45,8 @@ class Attempts:
     ) -> None:
         """Ask one candidate. Its provider's slot is held by the caller and is given back here.
 
-        Args:
-            contender: the sink, where another attempt may be made beside this one.
+        A contender is the sink, where another attempt may be made beside this one.
+
         Raises:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
             ConnectionError: the client left.

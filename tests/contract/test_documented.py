@@ -94,6 +94,8 @@ def paths_in(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 
 NAMED = named_places()
+SWITCHED_ON = {"cache"}
+"""Sections that the default file switches on: who writes a file of their own asks for them."""
 HEADERS = {"header", "headers"}
 """Keys below which stand headers, by name."""
 IDS = [".".join(path) for path, _ in all_settings()]
@@ -140,7 +142,11 @@ def test_default_file_needs_no_environment_and_means_the_defaults() -> None:
     loaded = load(DEFAULT, {}, sections())
 
     assert loaded.settings == Settings()
-    assert loaded.sections == {name: model() for name, model in sections().items()}
+    defaults = {name: model() for name, model in sections().items()}
+    switched_on = {name: {"enabled": True} for name in SWITCHED_ON}
+    assert loaded.sections == {
+        name: section.model_copy(update=switched_on.get(name, {})) for name, section in defaults.items()
+    }
     assert not loaded.document.faults
 
 

@@ -23,7 +23,7 @@ def make_entry(name: object = "a", **fields: Any) -> Entry:
         "status": 200,
         "head": b"Content-Type: application/json\r\n",
         "body": b'{"choices":[]}',
-        "is_stream": False,
+        "shape": "whole",
         "stored_s": 1000.0,
         "ttl_s": 60.0,
     }
@@ -47,7 +47,7 @@ ENTRIES = st.builds(
     status=st.integers(200, 299),
     head=LINES,
     body=st.binary(max_size=200),
-    is_stream=st.booleans(),
+    shape=NAMES,
     stored_s=AMOUNTS,
     ttl_s=AMOUNTS,
     pace=st.integers(0, 5).flatmap(lambda parts: st.binary(min_size=8 * parts, max_size=8 * parts)),
@@ -56,4 +56,5 @@ ENTRIES = st.builds(
     output_tokens=TOKENS,
     cost_usd=st.none() | AMOUNTS,
     latency_s=AMOUNTS,
+    parts=st.binary(max_size=60),
 )

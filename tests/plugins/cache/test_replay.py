@@ -17,7 +17,7 @@ def record(*parts: tuple[float, bytes], head: bytes = SSE) -> Entry:
     recorder = PaceRecorder()
     for elapsed_s, part in parts:
         recorder.note(len(part), elapsed_s)
-    return make_entry(head=head, body=b"".join(part for _, part in parts), is_stream=True, pace=recorder.packed())
+    return make_entry(head=head, body=b"".join(part for _, part in parts), shape="events", pace=recorder.packed())
 
 
 def test_stream_is_given_out_at_the_pace_at_which_it_came() -> None:
@@ -114,7 +114,7 @@ def test_recorded_stream_comes_back_byte_for_byte(parts: list[tuple[float, bytes
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.floats(0, 100))
 def test_whatever_the_pace_says_the_body_is_whole(pace: bytes, body: bytes, cap_s: float) -> None:
-    entry = make_entry(head=SSE, body=body, pace=pace, is_stream=True)
+    entry = make_entry(head=SSE, body=body, pace=pace, shape="events")
 
     given_out = list(paced(entry, cap_s))
 
