@@ -41,11 +41,9 @@ class Attempts:
         plan: Plan,
         step: Step,
         sink: Sink,
-        contender: Contender | None = None,
+        contender: Contender | None = None,  # the sink, where two attempts may be made
     ) -> None:
         """Ask one candidate. Its provider's slot is held by the caller and is given back here.
-
-        A contender is the sink, where another attempt may be made beside this one.
 
         Raises:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
