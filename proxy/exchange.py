@@ -85,6 +85,7 @@ class Request:
         "headers",
         "is_streaming",
         "max_output_tokens",
+        "memo",
         "method",
         "model",
         "operation",
@@ -110,6 +111,7 @@ class Request:
         upload: UploadBody | None = None,
         written_heads: WrittenHeads | None = None,
         fields: Mapping[bytes, bytes] | None = None,
+        memo: dict[object, Any] | None = None,  # Any: private to who keeps it there
     ) -> None:
         self.operation = operation
         self.method = method
@@ -123,6 +125,8 @@ class Request:
         """The same by lower-case name, the last of each; shared by the requests of a connection."""
         self.written_heads: WrittenHeads = {} if written_heads is None else written_heads
         """Shared by the requests of a connection whose headers are alike, so that these are written once."""
+        self.memo: dict[object, Any] = {} if memo is None else memo
+        """What somebody worked out from the headers alone, under a key of its own; shared as `fields` is."""
         self.body = body
         self.document = document
         """The parsed JSON body, None if there is none. Change it through `edit` only."""
@@ -252,7 +256,7 @@ class Audience(Protocol):
     """Who reads a relayed response beside the client: a recorder, and others who asked the same.
 
     Like a sink, called on the loop, never blocks. After `start` exactly one of `finish` and `fail` follows, `fail` also
-    without `start`.
+    without `start`. One that raises is told nothing more, and the client goes on without it.
     """
 
     @property
@@ -282,6 +286,10 @@ class Audience(Protocol):
 
     async def drain(self) -> None:
         """Wait until it has caught up, or has given up whoever is too slow."""
+        ...
+
+    def concluded(self, exchange: "Exchange") -> None:
+        """Take note that the exchange has ended, and all is known of it; exactly once, before `post_response`."""
         ...
 
     def covers(self, error: ProxyError) -> bool:
@@ -371,11 +379,19 @@ class Exchange:
             if self.identity is not None:
                 known = f"key:{self.identity.id}"
             elif self.caller is not None:
-                known = f"credential:{digest_of(self.caller)}"
+                known = self._credential_id(self.caller)
             else:
                 known = f"peer:{self.peer}"
             self._caller_id = known
         return known
+
+    def _credential_id(self, credential: str) -> str:
+        """Digest a credential, once for all requests that show it on one connection."""
+        memo = self.request.memo
+        kept: tuple[str, str] | None = memo.get("caller_id")
+        if kept is None or kept[0] != credential:
+            kept = memo["caller_id"] = credential, f"credential:{digest_of(credential)}"
+        return kept[1]
 
     @property
     def shown_caller(self) -> str:

@@ -235,8 +235,11 @@ class Pipeline:
 
     def _fly(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> Flight:
         """Begin upstream work that others may join, so that it does not end with the client."""
-        shared = Shared(sink, audience)
-        return Flight(shared, audience, self._journey(generation, exchange, shared).run(), self._kit.tasks)
+        shared = Shared(sink, audience, self._audience_failed)
+        return Flight(shared, self._journey(generation, exchange, shared).run(), self._kit.tasks)
+
+    def _audience_failed(self, error: Exception) -> None:
+        self._events.emit("ERROR", "plugin_failed", f"a plugin that read a response failed: {error!r}")
 
     async def _queue(self, generation: Generation, exchange: Exchange) -> None:
         """Wait for one of the process's slots. Raises Overloaded."""
@@ -397,6 +400,11 @@ class Pipeline:
             self.slots.release()
         del self._running[exchange]
         self._note(generation, exchange)
+        if exchange.audience is not None:
+            try:
+                exchange.audience.concluded(exchange)
+            except Exception as error:  # foreign code
+                self._audience_failed(error)
 
     def _note(self, generation: Generation, exchange: Exchange) -> None:
         """Count how an exchange ended."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.exchange import Candidate, Exchange, JsonObject, Reply, Wait
 from proxy.host.answers import (
@@ -28,6 +28,19 @@ AnswerT = TypeVar("AnswerT")
 
 REFUSING: Final = frozenset({"pre_request", "select_provider"})
 """Hooks whose Refused and ClientError go to the client."""
+
+
+class Begun(NamedTuple):
+    """A hook that waits for something.
+
+    Args:
+        started: when it was called, by `perf_counter`.
+        first_step_s: how long it kept the loop from other work until it waited.
+    """
+
+    drive: Drive
+    started: float
+    first_step_s: float
 
 
 class Dispatch:
@@ -66,7 +79,9 @@ class Dispatch:
             PluginFailed: a fail-closed plugin failed.
         """
         for hook in self.pre_request:
-            answer: Reply | Wait | None = await self._ask(hook, exchange, check_reply)
+            answer = self._begin(hook, exchange, check_reply)
+            if isinstance(answer, Begun):
+                answer = await self._complete(hook, answer, check_reply)
             if answer is not None:
                 reply = await self._wait(hook, answer) if isinstance(answer, Wait) else answer
                 if reply is not None:
@@ -108,7 +123,9 @@ class Dispatch:
         interrupted: BaseException | None = None
         for hook in self.post_response:
             try:
-                await self._ask(hook, exchange, check_nothing)
+                begun = self._begin(hook, exchange, check_nothing)
+                if begun is not None:
+                    await self._complete(hook, begun, check_nothing)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
                     raise
@@ -117,9 +134,15 @@ class Dispatch:
         if interrupted is not None:
             raise interrupted
 
-    async def _ask(self, hook: Hook, exchange: Exchange, check: Callable[[object], AnswerT | None]) -> AnswerT | None:
-        """Call one hook that may be asynchronous; None when it failed and may be skipped."""
-        drive = answer = error = None
+    def _begin(
+        self, hook: Hook, exchange: Exchange, check: Callable[[object], AnswerT | None]
+    ) -> "AnswerT | Begun | None":
+        """Call one hook that may be asynchronous; most are not, or do not wait.
+
+        Returns:
+            Its answer, None when it failed and may be skipped; or what goes on in `_complete`.
+        """
+        answer: Any = None  # Any: whatever the plugin answers
         started = perf_counter()
         try:
             answer = hook.call(exchange)
@@ -130,17 +153,29 @@ class Dispatch:
                     answer = stop.value
                 else:
                     drive = Drive(answer, self._containment.limits.budget_s, pending)
-            if drive is None and answer is not None:
+                    return Begun(drive, started, perf_counter() - started)
+            if answer is not None:
                 answer = check(answer)
         except BaseException as raised:  # also CancelledError: nothing suspended, so it is the hook's own
             if isinstance(raised, KeyboardInterrupt | SystemExit):
                 raise
-            error = raised
-        took_s = blocked_s = perf_counter() - started
-        if drive is not None:
-            answer, error = await self._finish(drive, check)
-            took_s, blocked_s = perf_counter() - started, max(blocked_s, drive.longest_step_s)
-        self._judge(hook, error, took_s, blocked_s, is_overrun=drive is not None and drive.is_overrun)
+            took_s = perf_counter() - started
+            self._judge(hook, raised, took_s, took_s)
+            return None
+        took_s = perf_counter() - started
+        stats = hook.stats
+        stats.calls.value += 1
+        stats.seconds.value += took_s
+        self._containment.passed(hook, took_s)
+        result: AnswerT | None = answer
+        return result
+
+    async def _complete(self, hook: Hook, begun: "Begun", check: Callable[[object], AnswerT | None]) -> AnswerT | None:
+        """Wait for the rest of a hook that waits for something; None when it failed and may be skipped."""
+        drive = begun.drive
+        answer, error = await self._finish(drive, check)
+        took_s, blocked_s = perf_counter() - begun.started, max(begun.first_step_s, drive.longest_step_s)
+        self._judge(hook, error, took_s, blocked_s, is_overrun=drive.is_overrun)
         return answer if error is None else None
 
     async def _wait(self, hook: Hook, wait: Wait) -> Reply | None:

@@ -1,7 +1,7 @@
 """Upstream work that others read besides the client: it goes on while any of them is there."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from proxy.errors import ProxyError
@@ -16,16 +16,25 @@ LAG_WAIT_S: Final = 10.0
 
 
 class Shared:
-    """The sink of a flight: the client, as long as it is there, and the audience.
+    """The sink of a flight: the client, as long as it is there, and the audience, as long as it does not fail.
 
     While others read, the client does not set the pace: they go on without it until it is `MAX_AHEAD_BYTES` behind.
+
+    Args:
+        report: told what the audience raised.
     """
 
-    def __init__(self, client: Sink, audience: Audience) -> None:
+    def __init__(self, client: Sink, audience: Audience, report: Callable[[Exception], None]) -> None:
         self._client: Sink | None = client
-        self._audience = audience
+        self._audience: Audience | None = audience
+        self._report = report
         self._ahead_bytes = 0
         self.is_started = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody reads besides the client."""
+        return self._audience is not None and self._audience.is_wanted
 
     def leave(self) -> None:
         """Write to the client no more."""
@@ -36,24 +45,45 @@ class Shared:
         self.is_started = True
         if self._client is not None:
             self._client.start(status, headers, length, has_body)
-        self._audience.start(status, headers)
+        if self._audience is not None:
+            try:
+                self._audience.start(status, headers)
+            except Exception as error:  # foreign code
+                self._drop(error)
 
     def write(self, data: bytes) -> bool:
         """Send body bytes to everybody; False when somebody is behind who must not be."""
-        is_ready = self._audience.write(data)
+        is_ready = True
+        if self._audience is not None:
+            try:
+                is_ready = self._audience.write(data)
+            except Exception as error:  # foreign code
+                self._drop(error)
         if self._client is None:
             return is_ready
         if self._client.write(data):
             self._ahead_bytes = 0
             return is_ready
         self._ahead_bytes += len(data)
-        return is_ready and self._audience.is_wanted and self._ahead_bytes <= MAX_AHEAD_BYTES
+        return is_ready and self._ahead_bytes <= MAX_AHEAD_BYTES and self.is_wanted
 
     def finish(self) -> None:
         """End the response for everybody."""
         if self._client is not None:
             self._client.finish()
-        self._audience.finish()
+        if self._audience is not None:
+            try:
+                self._audience.finish()
+            except Exception as error:  # foreign code
+                self._drop(error)
+
+    def broke_off(self, error: ProxyError | None) -> None:
+        """Tell the audience that there is no whole response; None: everybody left."""
+        if self._audience is not None:
+            try:
+                self._audience.fail(error)
+            except Exception as raised:  # foreign code
+                self._drop(raised)
 
     def fail(self, error: ProxyError) -> None:
         """Tell the client; the audience is told by who runs the flight."""
@@ -67,10 +97,14 @@ class Shared:
 
     async def drain(self) -> None:
         """Wait until everybody has caught up, or has been dropped. Raises ConnectionError if a lonely client left."""
-        await self._audience.drain()
+        if self._audience is not None:
+            try:
+                await self._audience.drain()
+            except Exception as error:  # foreign code
+                self._drop(error)
         if self._client is None or not self._ahead_bytes:
             return
-        if not self._audience.is_wanted:
+        if not self.is_wanted:
             await self._client.drain()
             return
         try:
@@ -79,6 +113,10 @@ class Shared:
         except (TimeoutError, ConnectionError):
             self.abort()
             self.leave()
+
+    def _drop(self, error: Exception) -> None:
+        self._audience = None
+        self._report(error)
 
 
 class Nobody:
@@ -119,9 +157,8 @@ class Flight:
         sink: what the work writes to.
     """
 
-    def __init__(self, sink: Shared, audience: Audience, work: Coroutine[Any, Any, None], tasks: Tasks) -> None:
+    def __init__(self, sink: Shared, work: Coroutine[Any, Any, None], tasks: Tasks) -> None:
         self._sink = sink
-        self._audience = audience
         self._landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: BaseException | None = None
         """What the work ended with."""
@@ -141,7 +178,7 @@ class Flight:
         if task.cancelled():
             self.error = self.error or asyncio.CancelledError()
         if self.error is not None:
-            self._audience.fail(self.error if isinstance(self.error, ProxyError) else None)
+            self._sink.broke_off(self.error if isinstance(self.error, ProxyError) else None)
         if not self._landed.done():
             self._landed.set_result(None)
 
@@ -159,5 +196,5 @@ class Flight:
     def leave(self, *, is_over: bool = False) -> None:
         """Go on without the client, or, where nobody else reads or it is to be over for all, not at all."""
         self._sink.leave()
-        if is_over or not self._audience.is_wanted:
+        if is_over or not self._sink.is_wanted:
             self.task.cancel()

@@ -193,6 +193,7 @@ class DataSide:
             model=match.model,
             written_heads=facts.written_heads,
             fields=facts.fields,
+            memo=facts.memo,
         )
         return Exchange(
             inner,

@@ -1,7 +1,7 @@
 """What a connection's request headers say, kept while they stay the same: clients repeat them request after request."""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from proxy.errors import ClientError
 from proxy.exchange import WrittenHeads
@@ -29,6 +29,7 @@ class HeaderFacts:
         "fields",
         "headers",
         "is_admitted",
+        "memo",
         "request_id",
         "size_bytes",
         "trace_id",
@@ -51,6 +52,7 @@ class HeaderFacts:
         self.is_admitted: object = None
         """The guard that let these headers pass; another one must look again."""
         self.written_heads: WrittenHeads = {}
+        self.memo: dict[object, Any] = {}  # Any: see Request.memo
         self.request_id = _well_formed(self.fields.get(b"x-request-id"))
         self.trace_id = _well_formed(self.fields.get(b"x-trace-id"))
         self.size_bytes = sum(len(name) + len(value) for name, value in raw)

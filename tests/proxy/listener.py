@@ -21,6 +21,7 @@ class Listener:
         self.is_wanted = is_wanted
         self.status: int | None = None
         self.body = b""
+        self.concluded_with: list[int | None] = []
         self.ends: list[ProxyError | str | None] = []
         self._has_better = has_better
 
@@ -39,6 +40,9 @@ class Listener:
 
     async def drain(self) -> None:
         """Never be behind."""
+
+    def concluded(self, exchange: Exchange) -> None:
+        self.concluded_with.append(exchange.status)
 
     def covers(self, error: ProxyError) -> bool:
         return self._has_better and error.status >= 500

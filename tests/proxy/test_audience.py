@@ -70,6 +70,7 @@ async def test_work_goes_on_without_its_client_while_somebody_listens(
     await listener.wait_for_ended()
 
     assert listener.HEARD[0].ends == ["whole"]
+    assert listener.HEARD[0].concluded_with == [499]
     assert listener.HEARD[0].body.endswith(b"data: [DONE]\n\n")
     assert (listener.ENDED[0].status, listener.ENDED[0].usage is not None) == (499, True)
     assert proxy.app.pipeline.slots.in_use == 0
@@ -145,3 +146,21 @@ async def test_nothing_is_asked_anew_when_all_slots_are_taken(proxy: ProxyHarnes
     is_begun = proxy.app.pipeline.refresh(listener.ENDED[0], listener.Listener(is_wanted=False, has_better=False))
 
     assert (is_begun, upstream.requests_seen) == (False, 1)
+
+
+@pytest.mark.parametrize("method", ["start", "write", "finish", "concluded"])
+async def test_client_goes_on_without_an_audience_that_fails(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fails(self: object, *arguments: object) -> bool:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(listener.Listener, method, fails)
+    upstream.stream(["Pa", "ris"])
+    await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
+
+    reply = await proxy.chat("Capital of France?", stream=True)
+    await listener.wait_for_ended()
+
+    assert reply.text == "Paris"
+    assert [event.kind for event in proxy.events.recent()] == ["plugin_failed"]
