@@ -116,6 +116,12 @@ class MemoryStore:
         self._places[entry.key] = place
         return True
 
+    def first_to_go(self, size_bytes: int) -> Entry | None:
+        """Tell who goes first if an entry of this size comes; None while there is room, or nobody to go."""
+        has_room = len(self._places) < self.size and self.used_bytes + size_bytes + PLACE_BYTES <= self.max_bytes
+        place = None if has_room else self._find_worst()
+        return None if place is None else place.entry
+
     def remove(self, key: bytes) -> bool:
         """Let an entry go; False if there was none."""
         place = self._places.get(key)
@@ -165,20 +171,22 @@ class MemoryStore:
                 return
 
     def _evict(self, reason: Reason) -> None:
-        """Let the one go that is worth least; who is passed over has a use less, so that this ends."""
+        place = self._find_worst()
+        if place is not None:
+            if place.queue is self._newcomers:
+                self._gone.add(place.entry.key)
+            self._drop(place, reason)
+
+    def _find_worst(self) -> Place | None:
+        """Find who is worth least; who is passed over has a use less, so that this ends."""
         newcomers, main = self._newcomers, self._main
         while True:
             is_newcomers_turn = (
                 newcomers.count > self.size * NEWCOMERS_SHARE or newcomers.size_bytes > self.max_bytes * NEWCOMERS_SHARE
             )
             place = (is_newcomers_turn and newcomers.oldest) or main.oldest or newcomers.oldest
-            if place is None:
-                return
-            if not place.uses:
-                if place.queue is newcomers:
-                    self._gone.add(place.entry.key)
-                self._drop(place, reason)
-                return
+            if place is None or not place.uses:
+                return place
             self._unlink(place)
             place.uses = 0 if place.queue is newcomers else place.uses - 1
             main.append(place)

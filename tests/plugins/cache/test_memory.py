@@ -269,3 +269,25 @@ def test_hit_is_found_within_a_microsecond() -> None:
 
     print(f"{best_s * 1e6:.2f} µs")
     assert best_s < 1e-6
+
+
+def test_first_to_go_is_named_only_when_room_is_short_and_then_goes() -> None:
+    store = filled(MemoryStore(3, PLENTY), *"ab")
+    assert store.first_to_go(1000) is None
+
+    filled(store, "c")
+    store.get(digest("a"), 1000.0)
+    named = store.first_to_go(1000)
+    filled(store, "d")
+
+    assert named is not None
+    assert named.key == digest("b")
+    assert kept(store) == {digest("a"), digest("c"), digest("d")}
+
+
+def test_first_to_go_counts_bytes() -> None:
+    store = filled(MemoryStore(100, 10_000), "a")
+
+    assert store.first_to_go(1000) is None
+    assert store.first_to_go(9500) is not None
+    assert MemoryStore(0, PLENTY).first_to_go(1) is None

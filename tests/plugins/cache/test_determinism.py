@@ -1,0 +1,50 @@
+"""Requests whose answer would be the same again, by what they say."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.cache.determinism import is_deterministic
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"temperature": 0}, True),
+        ({"temperature": 0.0}, True),
+        ({"temperature": 0.7}, False),
+        ({"temperature": 0.7, "seed": 7}, True),
+        ({"seed": 0}, True),
+        ({"seed": None, "temperature": 1}, False),
+        ({"temperature": False}, False),
+        ({"temperature": "0"}, False),
+        ({"generationConfig": {"temperature": 0}}, True),
+        ({"generationConfig": {"temperature": 0.1}}, False),
+        ({"generationConfig": {"seed": 3}}, True),
+        ({"options": {"temperature": 0}}, True),
+        ({"options": {"temperature": 1, "seed": 3}}, True),
+        ({"temperature": 0, "options": {"temperature": 1}}, False),
+    ],
+    ids=str,
+)
+def test_temperature_of_zero_or_a_seed_draws_nothing(document: dict[str, object], expected: bool) -> None:
+    assert is_deterministic("chat", document, is_assumed=not expected) is expected
+
+
+@pytest.mark.parametrize("document", [None, {}, {"temperature": None}, {"options": {}}, {"options": 3}], ids=str)
+@pytest.mark.parametrize("is_assumed", [True, False])
+def test_who_says_neither_counts_as_is_assumed(document: dict[str, object] | None, is_assumed: bool) -> None:
+    assert is_deterministic("chat", document, is_assumed=is_assumed) is is_assumed
+
+
+def test_embeddings_are_never_drawn() -> None:
+    assert is_deterministic("embeddings", {"temperature": 1}, is_assumed=False)
+
+
+VALUES = st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+KEYS = st.sampled_from(["temperature", "seed", "options", "generationConfig"])
+
+
+@given(st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES)))
+def test_whatever_the_document_says_nothing_raises(document: dict[str, object]) -> None:
+    assert is_deterministic("chat", document, is_assumed=False) in (True, False)
