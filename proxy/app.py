@@ -25,7 +25,7 @@ from proxy.config.state import StateFolder
 from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, JsonObject
-from proxy.formats.replies import rearranged
+from proxy.formats.replies import calls_tool, rearranged
 from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
@@ -48,6 +48,7 @@ from proxy.server.deployment_routes import DeploymentRoutes
 from proxy.server.files import room_for_clients
 from proxy.server.front import Front
 from proxy.server.guard import Guard
+from proxy.server.heap import give_back
 from proxy.server.inflight_routes import InflightRoutes
 from proxy.server.listening import listen
 from proxy.server.memory import Memory
@@ -163,6 +164,8 @@ class App:
             self._targets,
             self._refresh,
             rearranged,
+            calls_tool,
+            give_back,
             self.stores.current,
         )
 

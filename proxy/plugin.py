@@ -63,6 +63,8 @@ class PluginContext:
             model of a request that names none. Raises ProxyError when nobody can.
         rearrange: makes a recorded whole body the answer to an exchange, in the manner (stream or not) that it asks for
             and with what is the exchange's own; None if that cannot be done exactly.
+        calls_tool: tells whether a recorded whole body, an answer to this exchange, calls a tool; in doubt, yes.
+        give_back: returns what was freed to the system, 170 ms for each GB; after much was let go of at once.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
         store: gives what several proxies share (section `store`), None where there is none. Ask at each use: it is
             replaced when its settings change.
@@ -78,6 +80,8 @@ class PluginContext:
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
     rearrange: Callable[[Exchange, bytes], Reply | None]
+    calls_tool: Callable[[Exchange, bytes], bool]
+    give_back: Callable[[], None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 

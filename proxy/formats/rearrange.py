@@ -7,7 +7,10 @@ from typing import Final
 from proxy.exchange import Operation
 from proxy.formats.arranging.anthropic import MessagesArranger
 from proxy.formats.arranging.base import Arranger, StreamForm, Unarrangeable
+from proxy.formats.arranging.gemini import GenerateArranger
 from proxy.formats.arranging.material import dump_exactly, load_object
+from proxy.formats.arranging.native import NativeArranger
+from proxy.formats.arranging.ollama import LinesArranger
 from proxy.formats.arranging.openai_chat import ChatArranger
 from proxy.formats.arranging.openai_responses import ResponsesArranger
 
@@ -17,6 +20,11 @@ ARRANGERS: Final[Mapping[tuple[str, str], Arranger]] = MappingProxyType(
         ("openai", "completions"): ChatArranger(is_chat=False),
         ("openai", "responses"): ResponsesArranger(),
         ("anthropic", "chat"): MessagesArranger(),
+        ("gemini", "generate"): GenerateArranger(),
+        ("gemini", "stream_generate"): GenerateArranger(),
+        ("ollama", "chat"): LinesArranger(is_chat=True),
+        ("ollama", "generate"): LinesArranger(is_chat=False),
+        ("native", "chat"): NativeArranger(),
     }
 )
 """By format and name of the operation."""
@@ -28,7 +36,8 @@ def rearrange(
     """Put a recorded reply into the form that a client asks for.
 
     Nothing is lost or made up: what the reply says is the same JSON afterwards, only cut or joined. A stream may be
-    asked for from a stream, to have it with other options; its pieces are then cut anew.
+    asked for from a stream, to have it with other options; its pieces are then cut anew. Reading a stream takes some
+    7 us an event, so a caller on an event loop has long ones done in a thread.
 
     Args:
         body: the whole body of a successful reply, decompressed: a stream as it was sent, or one JSON object.

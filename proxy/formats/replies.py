@@ -5,6 +5,13 @@ import time
 from proxy.exchange import Exchange, Reply
 from proxy.formats.rearrange import rearrange
 from proxy.formats.registry import FORMATS
+from proxy.formats.traits import has_tool_calls
+
+
+def calls_tool(exchange: Exchange, body: bytes) -> bool:
+    """Tell whether a recorded reply to an exchange calls a tool; in doubt, yes."""
+    request = exchange.request
+    return has_tool_calls(request.operation, body, request.is_streaming)
 
 
 def rearranged(exchange: Exchange, body: bytes) -> Reply | None:
@@ -30,9 +37,10 @@ def rearranged(exchange: Exchange, body: bytes) -> Reply | None:
             body if own is None else own,
             is_streaming=True,
             with_usage=isinstance(options, dict) and options.get("include_usage") is True,
-            is_array=b"alt=sse" not in request.query,
+            is_array=operation.format == "gemini" and b"alt=sse" not in request.query,
         )
     else:
         found = whole if own is None else own
-    content_type = wire.stream_content_type if is_streaming else b"application/json"
+    is_array = operation.format == "gemini" and b"alt=sse" not in request.query
+    content_type = wire.stream_content_type if is_streaming and not is_array else b"application/json"
     return None if found is None else Reply(headers=((b"Content-Type", content_type),), body=found)

@@ -79,7 +79,7 @@ class Dispatch:
             PluginFailed: a fail-closed plugin failed.
         """
         for hook in self.pre_request:
-            answer = self._begin(hook, exchange, check_reply)
+            answer: Reply | Wait | Begun | None = self._begin(hook, exchange, check_reply)
             if isinstance(answer, Begun):
                 answer = await self._complete(hook, answer, check_reply)
             if answer is not None:

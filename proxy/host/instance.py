@@ -34,6 +34,8 @@ class Machinery:
     targets: Callable[[Exchange], Sequence[Candidate]]
     refresh: Callable[[Exchange, Audience], bool]
     rearrange: Callable[[Exchange, bytes], Reply | None]
+    calls_tool: Callable[[Exchange, bytes], bool]
+    give_back: Callable[[], None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 
@@ -79,6 +81,8 @@ class Instance:
             targets=tools.targets,
             refresh=tools.refresh,
             rearrange=tools.rearrange,
+            calls_tool=tools.calls_tool,
+            give_back=tools.give_back,
             store=tools.store,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)

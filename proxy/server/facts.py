@@ -7,6 +7,7 @@ from proxy.errors import ClientError
 from proxy.exchange import WrittenHeads
 
 CONTENT_LENGTH: Final = b"content-length"
+CACHE_CONTROL: Final = b"cache-control"
 
 WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -39,8 +40,8 @@ class HeaderFacts:
     def __init__(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = {name.lower(): value for name, value in raw}
         """By lower-case name; of repeated ones the last."""
-        if len(self.fields) != len(raw) and sum(name.lower() == b"host" for name, _ in raw) > 1:
-            raise ClientError("the Host header is repeated")
+        if len(self.fields) != len(raw):
+            self._look_at_repeated(raw)
         at = next((index for index, (name, _) in enumerate(raw) if name.lower() == CONTENT_LENGTH), len(raw))
         self._last = raw
         self._size = len(raw)
@@ -56,6 +57,13 @@ class HeaderFacts:
         self.request_id = _well_formed(self.fields.get(b"x-request-id"))
         self.trace_id = _well_formed(self.fields.get(b"x-trace-id"))
         self.size_bytes = sum(len(name) + len(value) for name, value in raw)
+
+    def _look_at_repeated(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Refuse what must not be repeated; join what is one list however it is cut (RFC 9110, 5.3)."""
+        if sum(name.lower() == b"host" for name, _ in raw) > 1:
+            raise ClientError("the Host header is repeated")
+        if CACHE_CONTROL in self.fields:
+            self.fields[CACHE_CONTROL] = b", ".join(value for name, value in raw if name.lower() == CACHE_CONTROL)
 
     def fit(self, raw: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Tell whether a request's headers are the same but for the value of Content-Length, which is taken over."""

@@ -13,8 +13,15 @@ from proxy.exchange import Exchange, Operation, Request
 from proxy.metrics import Registry
 from proxy.plugin import PluginContext
 
-NO_CORE: Final = (Path("state"), lambda exchange: (), lambda exchange, audience: False, lambda exchange, body: None)
-"""What a plugin gets of a core that is not there: no folder, candidates, refresh or other form of a reply."""
+NO_CORE: Final = (
+    Path("state"),
+    lambda exchange: (),
+    lambda exchange, audience: False,
+    lambda exchange, body: None,
+    lambda exchange, body: False,
+    lambda: None,
+)
+"""What a plugin gets of a core that is not there: no folder, candidates, refresh, other form of a reply, tools."""
 
 CHAT = Operation("openai", "chat", "POST", "/v1/chat/completions", streams=True)
 

@@ -15,9 +15,11 @@ from proxy.formats.sse import BOM, EventSplitter, parse_event, write_event
 
 PIECE_CHARS: Final = 1024
 """Longest text of one event written here: clients that read by lines have limits from 64 KiB up."""
-LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
-"""Where whole numbers of more than 64 bits may be: orjson would round them."""
-STRAY_LINE: Final = re.compile(rb"(?:^|[\r\n])(?!(?:data|event|id|retry)(?::|[\r\n]|\Z)|[:\r\n]|\Z)")
+DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+LONG_NUMBER: Final = b"0" * 19
+"""Where this is after all digits are made 0, whole numbers of more than 64 bits may be: orjson would round them.
+A regular expression finds them too, in 14 times the time."""
+STRAY_LINE: Final = re.compile(rb"[\r\n](?!(?:data|event|id|retry)(?::|[\r\n]|\Z)|[:\r\n]|\Z)")
 """A line that no field of an event begins: readers pass over it, but here it means that the record is damaged."""
 DONE: Final = b"[DONE]"
 
@@ -38,9 +40,9 @@ class Recorded(NamedTuple):
 
 def load(data: bytes | str) -> Json:
     """Parse JSON with every whole number as it stands. Raises Unarrangeable."""
-    data = data if isinstance(data, bytes) else data.encode()
     try:
-        if LONG_NUMBER.search(data):
+        data = data if isinstance(data, bytes) else data.encode()
+        if LONG_NUMBER in data.translate(DIGITS):
             return json.loads(data.decode(), parse_constant=_refuse, parse_float=_finite)
         return orjson.loads(data)
     except (ValueError, RecursionError):
@@ -80,7 +82,7 @@ def read_events(body: bytes) -> Recorded:
         Unarrangeable: a line is no field of an event, data is no JSON object, or something follows `[DONE]`.
     """
     body = body.removeprefix(BOM)
-    if STRAY_LINE.search(body):
+    if STRAY_LINE.search(b"\n" + body):
         raise Unarrangeable("a line that belongs to no event")
     splitter = EventSplitter(len(body))
     events: list[Event] = []
@@ -155,6 +157,12 @@ def joined(pieces: list[Json]) -> str | None:
     """Join pieces of text, null for none; null if all are. Raises Unarrangeable if one is no text."""
     texts = [text_in(piece) for piece in pieces if piece is not None]
     return "".join(texts) if texts else None
+
+
+def chained(pieces: list[Json]) -> list[Json] | None:
+    """Join pieces of a list, null for none; null if all are. Raises Unarrangeable if one is no list."""
+    lists = [list_in(piece) for piece in pieces if piece is not None]
+    return [item for items in lists for item in items] if lists else None
 
 
 def pieces_of(text: str) -> list[str]:

@@ -9,9 +9,9 @@ from proxy.formats.arranging.material import (
     DONE,
     Event,
     agree,
+    chained,
     extend,
     joined,
-    list_in,
     number_in,
     object_in,
     objects_in,
@@ -118,8 +118,6 @@ class ChatArranger(Arranger):
             return
         known.fields["logprobs"] = {}
         for key, value in object_in(logprobs).items():
-            if value is not None:
-                list_in(value)
             extend(known.logprobs, key, value)
 
     def _finish(self, index: int, known: _Choice | None) -> JsonObject:
@@ -127,7 +125,7 @@ class ChatArranger(Arranger):
             raise Unarrangeable(f"choice {index} has no end")
         choice: JsonObject = {"index": index, **known.fields}
         if choice.get("logprobs") is not None:
-            choice["logprobs"] = {key: _chained(lists) for key, lists in known.logprobs.items()}
+            choice["logprobs"] = {key: chained(lists) for key, lists in known.logprobs.items()}
         texts = {key: joined(pieces) for key, pieces in known.texts.items()}
         if self._is_chat:
             choice["message"] = {"role": "assistant", "content": None, **known.message, **texts, **known.calls.finish()}
@@ -154,7 +152,7 @@ class ChatArranger(Arranger):
             raise Unarrangeable("a choice of another operation")
         logprobs = choice.get("logprobs")
         for value in object_in({} if logprobs is None else logprobs).values():
-            list_in([] if value is None else value)
+            chained([value])
         if not self._is_chat:
             text_in(choice.get("text"))
             return
@@ -194,11 +192,6 @@ class ChatArranger(Arranger):
         if choice.get("logprobs") is not None:
             chunks[1]["logprobs"] = choice["logprobs"]
         return chunks
-
-
-def _chained(lists: list[Json]) -> list[Json] | None:
-    found = [items for items in lists if items is not None]
-    return [item for items in found for item in items] if found else None
 
 
 def _deltas(message: JsonObject) -> list[JsonObject]:

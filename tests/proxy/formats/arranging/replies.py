@@ -157,10 +157,85 @@ ANTHROPIC_MESSAGES: Final = objects(
     {"container": st.none() | OBJECTS, "stop_details": st.none() | OBJECTS, "context_management": st.none() | OBJECTS},
 )
 
+# -- gemini ----------------------------------------------------------------------------------------------------------
+
+GEMINI_PARTS: Final = st.one_of(
+    st.fixed_dictionaries({"text": TEXTS}, optional={"thought": st.booleans()}),
+    objects({"text": TEXTS, "thoughtSignature": st.just("c2ln")}),
+    objects({"functionCall": st.fixed_dictionaries({"name": NAMES, "args": OBJECTS})}),
+    st.just({"inlineData": {"mimeType": "image/png", "data": "eA=="}}),
+)
+CANDIDATES: Final = objects(
+    {"finishReason": st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY"])},
+    {
+        "content": objects({"role": st.just("model")}, {"parts": st.lists(GEMINI_PARTS, max_size=4)}),
+        "safetyRatings": st.lists(OBJECTS, max_size=2),
+        "avgLogprobs": st.floats(-9, 0),
+    },
+)
+USAGE_METADATA: Final = objects({"promptTokenCount": COUNTS, "candidatesTokenCount": COUNTS, "totalTokenCount": COUNTS})
+GEMINI_HEAD: Final = {"modelVersion": NAMES, "responseId": NAMES, "usageMetadata": USAGE_METADATA}
+GENERATED: Final = st.one_of(
+    objects({**GEMINI_HEAD, "candidates": numbered(CANDIDATES)}, {"promptFeedback": OBJECTS}),
+    objects({**GEMINI_HEAD, "candidates": CANDIDATES.map(lambda candidate: [candidate])}),
+    objects({**GEMINI_HEAD, "promptFeedback": st.just({"blockReason": "SAFETY"})}),
+)
+
+# -- ollama ----------------------------------------------------------------------------------------------------------
+
+OLLAMA_CALLS: Final = st.lists(
+    objects({"function": st.fixed_dictionaries({"name": NAMES, "arguments": OBJECTS})}), max_size=2
+)
+OLLAMA_HEAD: Final = {
+    "model": NAMES,
+    "created_at": st.just("2026-11-24T00:00:00Z"),
+    "done": st.just(True),
+    "done_reason": st.sampled_from(["stop", "length"]),
+}
+OLLAMA_OPTIONAL: Final = {
+    "eval_count": COUNTS,
+    "prompt_eval_count": COUNTS,
+    "logprobs": st.none() | st.lists(OBJECTS, max_size=2),
+}
+OLLAMA_CHATS: Final = objects(
+    {
+        **OLLAMA_HEAD,
+        "message": objects(
+            {"role": st.just("assistant"), "content": TEXTS},
+            {"thinking": st.none() | TEXTS, "tool_calls": st.none() | OLLAMA_CALLS},
+        ),
+    },
+    OLLAMA_OPTIONAL,
+)
+OLLAMA_GENERATED: Final = objects(
+    {**OLLAMA_HEAD, "response": TEXTS},
+    {**OLLAMA_OPTIONAL, "thinking": TEXTS, "context": st.lists(COUNTS, max_size=3), "tool_calls": OLLAMA_CALLS},
+)
+
+# -- native ----------------------------------------------------------------------------------------------------------
+
+NATIVE_REPLIES: Final = objects(
+    {
+        "id": NAMES,
+        "model": NAMES,
+        "provider": st.none() | NAMES,
+        "response": TEXTS,
+        "usage": st.fixed_dictionaries({"inputTokens": COUNTS, "outputTokens": COUNTS}),
+        "cached": st.booleans(),
+        "latencyMs": st.none() | st.floats(0, 1e6),
+        "finishReason": st.sampled_from(["stop", "length"]),
+    }
+)
+
 REPLIES: Final[dict[tuple[str, str], st.SearchStrategy[JsonObject]]] = {
     ("openai", "chat"): CHATS,
     ("openai", "completions"): COMPLETIONS,
     ("openai", "responses"): RESPONSES,
     ("anthropic", "chat"): ANTHROPIC_MESSAGES,
+    ("gemini", "generate"): GENERATED,
+    ("gemini", "stream_generate"): GENERATED,
+    ("ollama", "chat"): OLLAMA_CHATS,
+    ("ollama", "generate"): OLLAMA_GENERATED,
+    ("native", "chat"): NATIVE_REPLIES,
 }
 """By format and operation."""

@@ -5,11 +5,12 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.rearrange import rearrange
 from proxy.formats.registry import FORMATS
 from proxy.testing.answers import Answer, ToolCall
 from proxy.testing.shapes import anthropic as shapes
+from proxy.usage import Usage
 from tests.proxy.formats.streams import ANTHROPIC
 
 OPERATION = FORMATS["anthropic"].operation("chat")
@@ -112,6 +113,13 @@ def test_input_with_whole_numbers_beyond_64_bits_is_kept_to_the_last_digit() -> 
 
     assert b'"input":{"n":1180591620717411303424}' in body
     assert rb'"partial_json":"{\"n\":1180591620717411303424}"' in again
+
+
+def test_input_with_half_a_character_is_refused() -> None:
+    delta = {"type": "input_json_delta", "partial_json": "{HALF 1234567890123456789"}
+    call = block({"type": "tool_use", "input": {}}, delta).replace(b"HALF", rb"\ud800")
+
+    assert content(call) is None
 
 
 def test_what_message_delta_tells_beside_its_delta_belongs_to_the_message() -> None:

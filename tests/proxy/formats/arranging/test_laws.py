@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.exchange import JsonObject, Operation, ResponseObserver
+from proxy.exchange import JsonObject, Operation
 from proxy.formats.arranging.material import dump_exactly
 from proxy.formats.rearrange import ARRANGERS, rearrange
 from proxy.formats.registry import FORMATS
+from proxy.sink import ResponseObserver
 from proxy.testing.answers import Answer, ToolCall
 from proxy.testing.endpoints import ENDPOINTS, Endpoint
 from tests.proxy.formats.arranging.replies import REPLIES, VALUES

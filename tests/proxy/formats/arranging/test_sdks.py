@@ -4,21 +4,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
+import ollama
 import openai
 import orjson
 import pytest
 import pytest_asyncio
+from google import genai
+from google.genai import types as genai_types
 
-from proxy.exchange import JsonObject, Usage
+from proxy.exchange import JsonObject
 from proxy.formats.rearrange import rearrange
 from proxy.formats.registry import FORMATS
 from proxy.testing import FakeProvider
 from proxy.testing.answers import Answer, ToolCall
 from proxy.testing.shapes import anthropic as anthropic_shapes
+from proxy.testing.shapes import gemini as gemini_shapes
+from proxy.testing.shapes import ollama as ollama_shapes
 from proxy.testing.shapes import openai as openai_shapes
 from proxy.testing.shapes import responses as responses_shapes
+from proxy.usage import Usage
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    # google-genai makes a subclass of aiohttp's session, which aiohttp would rather it did not
+    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
+]
 
 LONG = "Paris, " * 500
 REQUEST: JsonObject = {"model": "m", "stream_options": {"include_usage": True}}
@@ -131,3 +141,55 @@ async def test_anthropic_gets_the_same_message(fake: FakeProvider) -> None:
     assert collected.model_dump(exclude=ignored) == whole.model_dump(exclude=ignored)
     assert [block.type for block in whole.content] == [block["type"] for block in reply["content"]]
     assert whole.usage.output_tokens == 5
+
+
+# -- gemini ----------------------------------------------------------------------------------------------------------
+
+
+async def test_gemini_gets_the_same_response(fake: FakeProvider) -> None:
+    reply = gemini_shapes.generate(Answer(texts=(LONG,), usage=Usage(9, 5, 3, None, 2)), REQUEST)
+    calling = gemini_shapes.generate(Answer(texts=(), tool_call=TOOL), REQUEST)
+    thought = {"text": LONG, "thought": True}
+    parts = [thought, *reply["candidates"][0]["content"]["parts"], *calling["candidates"][0]["content"]["parts"]]
+    reply["candidates"][0]["content"]["parts"] = parts
+    serve(fake, "gemini", "stream_generate", reply)
+    options = genai_types.HttpOptions(base_url=fake.url, api_version="v1beta")
+
+    async with genai.Client(api_key="k", http_options=options).aio as sdk:
+        whole = await sdk.models.generate_content(model="m", contents="?")
+        chunks = [one async for one in await sdk.models.generate_content_stream(model="m", contents="?")]
+
+    told = [part for chunk in chunks for part in (chunk.parts or [])]
+    whole_parts = whole.parts or []
+    for is_thought in (True, None):
+        texts = ["".join(one.text or "" for one in found if one.thought is is_thought) for found in (told, whole_parts)]
+        assert texts == [LONG, LONG]
+    assert [part.function_call for part in told if part.function_call] == whole.function_calls
+    assert chunks[-1].usage_metadata == whole.usage_metadata
+    assert {chunk.response_id for chunk in chunks} == {whole.response_id}
+    (last,), (candidate,) = chunks[-1].candidates or [], whole.candidates or []
+    assert last.finish_reason == candidate.finish_reason == genai_types.FinishReason.STOP
+
+
+# -- ollama ----------------------------------------------------------------------------------------------------------
+
+
+async def test_ollama_gets_the_same_chat_and_the_same_completion(fake: FakeProvider) -> None:
+    reply = ollama_shapes.chat(Answer(texts=(), tool_call=TOOL), REQUEST)
+    reply["message"] |= {"content": LONG, "thinking": LONG}
+    serve(fake, "ollama", "chat", reply)
+    serve(fake, "ollama", "generate", ollama_shapes.generate(Answer(texts=(LONG,)), REQUEST))
+    llama = ollama.AsyncClient(host=fake.url)
+
+    chat = await llama.chat("m", messages=[])
+    lines = [line async for line in await llama.chat("m", messages=[], stream=True)]
+    generated = await llama.generate("m", "?")
+    pieces = [piece async for piece in await llama.generate("m", "?", stream=True)]
+    await llama._client.aclose()
+
+    assert "".join(line.message.content or "" for line in lines) == chat.message.content == LONG
+    assert "".join(line.message.thinking or "" for line in lines) == chat.message.thinking == LONG
+    assert [call for line in lines for call in line.message.tool_calls or []] == chat.message.tool_calls
+    assert lines[-1].model_dump(exclude={"message"}) == chat.model_dump(exclude={"message"})
+    assert "".join(piece.response or "" for piece in pieces) == generated.response == LONG
+    assert pieces[-1].model_dump(exclude={"response"}) == generated.model_dump(exclude={"response"})
