@@ -17,7 +17,7 @@ MOST_LINE_BYTES: Final = 65_536
 """A longer first line is not parsed; ours are below 1 KB unless a client made up a model name."""
 
 
-class _Line(BaseModel):
+class Line(BaseModel):
     """The first line: what an entry says of itself, and how long its raw parts are."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -39,7 +39,6 @@ class _Line(BaseModel):
     latency_s: float = Field(ge=0)
     head_bytes: int = Field(ge=0)
     pace_bytes: int = Field(ge=0, multiple_of=8)
-    parts_bytes: int = Field(ge=0)
 
 
 def encode(entry: Entry) -> bytes | None:
@@ -50,10 +49,9 @@ def encode(entry: Entry) -> bytes | None:
         "key": entry.key.hex(),
         "head_bytes": len(entry.head),
         "pace_bytes": len(entry.pace),
-        "parts_bytes": len(entry.parts),
     }
     try:
-        content = b"".join((orjson.dumps(line), b"\n", entry.head, entry.pace, entry.parts, entry.body))
+        content = b"".join((orjson.dumps(line), b"\n", entry.head, entry.pace, entry.body))
     except orjson.JSONEncodeError:
         return None
     return content + crc32(content).to_bytes(CHECKSUM_BYTES)
@@ -69,25 +67,33 @@ def decode(data: bytes, key: bytes) -> Entry | None:
     content = data[:-CHECKSUM_BYTES]
     if crc32(content).to_bytes(CHECKSUM_BYTES) != data[-CHECKSUM_BYTES:]:
         return None
-    end = content.find(b"\n", 0, MOST_LINE_BYTES)
-    try:
-        line = _Line.model_validate(orjson.loads(content[: max(end, 0)]))
-    except (orjson.JSONDecodeError, ValidationError):
+    line, end = line_of(content), content.find(b"\n")
+    if line is None:
         return None
     head_end = end + 1 + line.head_bytes
-    pace_end = head_end + line.pace_bytes
-    body_begin = pace_end + line.parts_bytes
+    body_begin = head_end + line.pace_bytes
     head = content[end + 1 : head_end]
     if line.key != key.hex() or body_begin > len(content) or not _are_header_lines(head):
         return None
     return Entry(
         key=key,
         head=head,
-        pace=content[head_end:pace_end],
-        parts=content[pace_end:body_begin],
+        pace=content[head_end:body_begin],
         body=content[body_begin:],
         **line.model_dump(include=set(NAMES_AS_THEY_ARE)),
     )
+
+
+def line_of(beginning: bytes) -> Line | None:
+    """Read what an entry says of itself, from its first bytes; None where they hold no whole first line of ours.
+
+    Nothing tells here that the rest is whole: `decode` does.
+    """
+    end = beginning.find(b"\n", 0, MOST_LINE_BYTES)
+    try:
+        return Line.model_validate(orjson.loads(beginning[: max(end, 0)]))
+    except (orjson.JSONDecodeError, ValidationError):
+        return None
 
 
 def _are_header_lines(head: bytes) -> bool:
@@ -99,5 +105,5 @@ def _are_header_lines(head: bytes) -> bool:
     return is_clean and head.endswith(b"\r\n") and b"\r\n\r\n" not in head and not head.startswith(b"\r\n")
 
 
-NAMES_AS_THEY_ARE: Final = tuple(name for name in _Line.model_fields if name in Entry.__slots__ and name != "key")
+NAMES_AS_THEY_ARE: Final = tuple(name for name in Line.model_fields if name in Entry.__slots__ and name != "key")
 """What stands in the line as in the entry."""

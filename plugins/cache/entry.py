@@ -7,20 +7,17 @@ from typing import Final
 ALIGNMENT_BYTES: Final = 16
 """Of CPython's own allocator and of the C library's."""
 
-SMALL_BYTES: Final = 512
-"""Larger objects are the C library's, which puts a header before each."""
-
 NUMBERS_BYTES: Final = 6 * 32
 """Four floats and three integers; the status is one of those that exist once."""
 
 
-SHARED_CHARS: Final = 64
-"""A longer name is counted, because its length is the client's choice."""
+SHARED_CHARS: Final = 200
+"""Longer names of an entry are counted, because their length is the client's choice; entries share the others."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """A complete successful answer.
+    """A complete successful answer. Nobody changes it once it is made, which is cheaper without being enforced.
 
     Args:
         key: digest of the whole request, the partition included; at least 8 bytes.
@@ -38,7 +35,6 @@ class Entry:
         served_model: as the provider named it.
         cost_usd: price of the call that made it; None where no price or usage is known.
         latency_s: how long that call took, to the last byte.
-        parts: digests of what was asked, see `question.pack`.
     """
 
     key: bytes
@@ -58,7 +54,6 @@ class Entry:
     output_tokens: int | None = None
     cost_usd: float | None = None
     latency_s: float = 0.0
-    parts: bytes = b""
 
     @property
     def total_tokens(self) -> int | None:
@@ -69,25 +64,29 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is free again when the entry goes; takes a microsecond.
-
-        Names are not counted unless they are long: the entries of a store share them.
-        """
-        size_bytes = ENTRY_BYTES + NUMBERS_BYTES
-        for part in (self.key, self.head, self.body, self.pace, self.parts):
-            if part:
-                size_bytes += _room(part)
-        for name in (self.partition, self.model, self.served_model, self.format, self.operation):
-            if name is not None and len(name) > SHARED_CHARS:
-                size_bytes += _room(name)
-        return size_bytes
+        """Memory that is free again when the entry goes, of which names are counted only where they are long."""
+        size_bytes = BARE_BYTES
+        if self.body:
+            size_bytes += LARGE_BYTES + len(self.body)
+        if self.head:
+            size_bytes += SMALL_BYTES + (len(self.head) & -ALIGNMENT_BYTES)
+        if self.pace:
+            size_bytes += LARGE_BYTES + len(self.pace)
+        names = len(self.partition) + len(self.model or "") + len(self.served_model or "")
+        return size_bytes if names <= SHARED_CHARS else size_bytes + names
 
 
 def _room(part: object) -> int:
     """Memory that one object takes of its allocator."""
-    size = (sys.getsizeof(part) + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
-    return size if size <= SMALL_BYTES else size + ALIGNMENT_BYTES
+    return (sys.getsizeof(part) + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
 
 
-ENTRY_BYTES: Final = _room(Entry(b"", "", "", "", None, 200, b"", b"", "", 0.0, 0.0))
+SMALL_BYTES: Final = _room(b"")
+"""What a small object takes besides its content, which is rounded down."""
+LARGE_BYTES: Final = SMALL_BYTES + ALIGNMENT_BYTES
+"""What a large object takes besides its content."""
+
+BARE_BYTES: Final = (
+    _room(Entry(b"", "", "", "", None, 200, b"", b"", "", 0.0, 0.0)) + NUMBERS_BYTES + _room(bytes(16))  # the key
+)
 """An entry without its parts."""

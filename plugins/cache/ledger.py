@@ -3,87 +3,97 @@
 from collections import Counter
 
 from plugins.cache.entry import Entry
+from plugins.cache.savings import Savings
+from plugins.cache.smart import Decision
 from proxy.exchange import JsonObject
-from proxy.metrics import Registry
-
-MOST_REASONS = 100
+from proxy.metrics import Registry, Value
 
 
 class Ledger:
-    """Counts since the cache was made or reset."""
+    """Counts since the cache was made or reset; the process's metrics go on."""
 
     def __init__(self, metrics: Registry) -> None:
-        self._requests = metrics.counter(
+        results = metrics.counter(
             "cache_requests_total", "Requests that the cache looked at, by what came of it.", ("result",)
         )
+        self._series: dict[str, Value] = {
+            name: results.series(name) for name in ("hit", "stale", "coalesced", "miss", "bypass", "refresh")
+        }
         self._reasons = metrics.counter("cache_misses_total", "Requests that were asked anew, by reason.", ("reason",))
-        self._saved_usd = metrics.counter("cache_saved_usd_total", "What answers from the cache would have cost.")
-        self._saved_s = metrics.counter("cache_saved_seconds_total", "Time that answers from the cache took when made.")
-        self._saved_tokens = metrics.counter("cache_saved_tokens_total", "Tokens that providers need not bill again.")
+        self._usd = metrics.counter("cache_saved_usd_total", "What answers from the cache would have cost.").series()
+        self._seconds = metrics.counter(
+            "cache_saved_seconds_total", "Time that answers from the cache took when they were made."
+        ).series()
+        self._tokens = metrics.counter(
+            "cache_saved_tokens_total", "Tokens of answers from the cache, which were not billed again."
+        ).series()
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew; the process's metrics go on."""
-        self.results: Counter[str] = Counter()
-        self.misses: Counter[str] = Counter()
-        self.bypasses: Counter[str] = Counter()
-        self.declined: Counter[str] = Counter()
-        """Answers that were not kept, by reason."""
-        self.saved_usd = self.saved_s = 0.0
-        self.saved_tokens = 0
+        """Begin anew."""
+        self._results: dict[str, int] = dict.fromkeys(self._series, 0)
+        self._misses: Counter[str] = Counter()
+        self._bypasses: Counter[str] = Counter()
+        self._declined: Counter[str] = Counter()
+        self._savings = Savings()
 
     def came_to(self, result: str) -> None:
         """Count a request."""
-        self.results[result] += 1
-        self._requests.inc(result)
+        self._results[result] += 1
+        self._series[result].value += 1
 
     def missed(self, reason: str) -> None:
         """Count a request that is asked anew."""
         self.came_to("miss")
-        self.misses[reason] += 1
+        self._misses[reason] += 1
         self._reasons.inc(reason)
 
     def bypassed(self, reason: str) -> None:
         """Count a request that the cache left alone."""
         self.came_to("bypass")
-        self.bypasses[reason] += 1
+        self._bypasses[reason] += 1
 
-    def answered(self, result: str, entry: Entry | None) -> None:
-        """Count a request that no provider was asked for; with the entry, also what that saved."""
+    def declined(self, reason: str) -> None:
+        """Count an answer that was not kept."""
+        self._declined[reason] += 1
+
+    def decided(self, decision: Decision) -> None:
+        """Count a decision of `smartCache`."""
+        self._savings.note_decision(decision)
+
+    def answered(self, result: str, entry: Entry) -> None:
+        """Count a request that was answered with a kept answer, and what that saved."""
         self.came_to(result)
-        if entry is None:
-            return
-        cost_usd, tokens = entry.cost_usd or 0.0, entry.total_tokens or 0
-        self.saved_usd += cost_usd
-        self.saved_s += entry.latency_s
-        self.saved_tokens += tokens
-        self._saved_usd.inc(amount=cost_usd)
-        self._saved_s.inc(amount=entry.latency_s)
-        self._saved_tokens.inc(amount=tokens)
+        self.saved(entry)
 
-    @property
-    def hit_rate(self) -> float | None:
-        """Share of the requests that could have been answered and were; None before the first."""
-        answered = self.results["hit"] + self.results["stale"] + self.results["coalesced"]
-        asked = answered + self.results["miss"]
-        return answered / asked if asked else None
+    def saved(self, entry: Entry) -> None:
+        """Count what an answer would have cost anew."""
+        self._savings.note_hit(entry)
+        self._usd.value += entry.cost_usd or 0.0
+        self._seconds.value += entry.latency_s
+        self._tokens.value += entry.total_tokens or 0
 
     def describe(self) -> JsonObject:
         """Show the counts as `/cache/status` does."""
-        rate = self.hit_rate
+        results, report = self._results, self._savings.report()
+        answered = results["hit"] + results["stale"] + results["coalesced"]
+        asked = answered + results["miss"]
         return {
-            "hitRate": None if rate is None else round(rate, 4),
-            "hits": self.results["hit"],
-            "misses": self.results["miss"],
-            "missesByReason": dict(self.misses.most_common()),
-            "stale": self.results["stale"],
-            "coalesced": self.results["coalesced"],
-            "bypassed": self.results["bypass"],
-            "bypassedByReason": dict(self.bypasses.most_common()),
-            "notKeptByReason": dict(self.declined.most_common()),
+            "hitRate": round(answered / asked, 4) if asked else None,
+            "hits": results["hit"],
+            "misses": results["miss"],
+            "missesByReason": dict(self._misses.most_common()),
+            "stale": results["stale"],
+            "coalesced": results["coalesced"],
+            "refreshed": results["refresh"],
+            "bypassed": results["bypass"],
+            "bypassedByReason": dict(self._bypasses.most_common()),
+            "notKeptByReason": dict(self._declined.most_common()),
             "saved": {
-                "usd": round(self.saved_usd, 6),
-                "seconds": round(self.saved_s, 3),
-                "tokens": self.saved_tokens,
+                "usd": round(report.saved_usd, 6),
+                "seconds": round(report.saved_s, 3),
+                "tokens": report.saved_tokens,
+                "answersWithoutPrice": report.unpriced_hits,
             },
+            "smart": {"keptByReason": report.kept, "declinedByReason": report.declined},
         }

@@ -21,7 +21,7 @@ that are repeated soon after each other gain 3 (docs/cache.md)."""
 CLOCK_STEP_S: Final = 60.0
 """Who was stored later than this from now was stored before the clock was set back: its age is unknown."""
 
-SWEPT_BY_A_PUT: Final = 4
+SWEPT_BY_A_PUT: Final = 2
 """So that what is too old leaves before anything that is not, without a timer."""
 
 
@@ -146,16 +146,18 @@ class MemoryStore:
 
     def sweep(self, now_s: float, most: int) -> int:
         """Look at the next few entries in turn and drop who is beyond the grace; tell how many went."""
-        dropped = 0
+        dropped, at = 0, self._broom
         for _ in range(most):
-            at = self._broom
-            if isinstance(at, Queue):
-                self._broom = (self._main if at is self._newcomers else self._newcomers).after
+            if at.__class__ is Queue:
+                at = (self._main if at is self._newcomers else self._newcomers).after
                 continue
-            self._broom = at.after
-            if self._is_over(at.entry, now_s):
-                self._drop(at, "ttl")
+            place: Place = at  # type: ignore[assignment]  # what is no queue is a place
+            at = place.after
+            entry = place.entry
+            if not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s:
+                self._drop(place, "ttl")
                 dropped += 1
+        self._broom = at
         return dropped
 
     def _is_over(self, entry: Entry, now_s: float) -> bool:

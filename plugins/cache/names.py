@@ -2,12 +2,10 @@
 
 from typing import Final
 
-from plugins.cache.entry import SHARED_CHARS, Entry
+from plugins.cache.entry import Entry
 
 MOST_NAMES: Final = 10_000
 """Then all are forgotten: entries keep theirs, later ones share new ones."""
-
-FIELDS: Final = ("partition", "format", "operation", "shape", "model", "served_model")
 
 
 class SharedNames:
@@ -22,11 +20,11 @@ class SharedNames:
 
     def share(self, entry: Entry) -> None:
         """Put the first of its kind in place of each name; the entry says what it said before."""
-        if len(self._names) > MOST_NAMES:
-            self._names.clear()
-        for field in FIELDS:
-            name: str | None = getattr(entry, field)
-            if name is not None and len(name) <= SHARED_CHARS:
-                shared = self._names.setdefault(name, name)
-                if shared is not name:
-                    object.__setattr__(entry, field, shared)
+        names = self._names
+        if len(names) > MOST_NAMES:
+            names.clear()
+        entry.partition = names.setdefault(entry.partition, entry.partition)
+        if entry.model is not None:
+            entry.model = names.setdefault(entry.model, entry.model)
+        if entry.served_model is not None:
+            entry.served_model = names.setdefault(entry.served_model, entry.served_model)

@@ -1,6 +1,7 @@
 """An answer while it comes: taken down to be kept, and read by others who asked the same."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
@@ -12,7 +13,7 @@ from proxy.exchange import Exchange, Reply
 OK: Final = 200
 TEMPORARY_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
 """Instead of these an older answer is given, where that is allowed (RFC 5861, 4)."""
-KEPT_HEADERS: Final = (b"content-type:", b"x-provider:")
+KEPT_HEADERS: Final = re.compile(rb"^(?:content-type|x-provider):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 """What of a head is given again; the rest speaks of one call."""
 
 LAG_WAIT_S: Final = 10.0
@@ -21,6 +22,7 @@ LAG_WAIT_S: Final = 10.0
 State = Literal["waiting", "coming", "whole", "failed"]
 
 Instead = Callable[[Exchange, ProxyError], Reply | None]
+Done = Callable[[Exchange, "Recording"], None]
 
 
 class Recording:
@@ -33,6 +35,7 @@ class Recording:
         max_bytes: more of it is neither kept nor held for those who join late.
         pace: notes when the parts of a stream come; None for whole replies.
         instead: gives an older answer in place of an error; None if there is none.
+        done: told when the exchange has ended.
     """
 
     state: State = "waiting"
@@ -44,6 +47,8 @@ class Recording:
     """It is too large: its beginning is gone."""
     followers = 0
     """Requests that wait for it or read it."""
+    answered = 0
+    """Requests that got this answer besides the one that it was made for."""
     failures_before = 0
     """Calls for the same question that failed one after the other before this one."""
     successor: "Recording | None" = None
@@ -60,6 +65,7 @@ class Recording:
         clock: Callable[[], float],
         pace: PaceRecorder | None,
         instead: Instead | None,
+        done: "Done",
     ) -> None:
         self.question = question
         self.why = why
@@ -67,6 +73,7 @@ class Recording:
         self._began_s = clock()
         self._clock = clock
         self._instead = instead
+        self._done = done
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._positions: dict[object, int] = {}
@@ -94,8 +101,7 @@ class Recording:
     def start(self, status: int, headers: bytes) -> None:
         """Begin; an error counts as a failed call, and its reply is what those who wait are told in the end."""
         self.status = status
-        lines = headers.split(b"\r\n")
-        self.head = b"".join([line + b"\r\n" for line in lines if line.lower().startswith(KEPT_HEADERS)])
+        self.head = b"".join(KEPT_HEADERS.findall(headers))
         if status == OK:
             self.state = "coming"
             self._tell()
@@ -143,6 +149,10 @@ class Recording:
     def instead(self, exchange: Exchange, error: ProxyError) -> Reply | None:
         """Give an older answer in place of an error, if there is one that may be given."""
         return None if self._instead is None else self._instead(exchange, error)
+
+    def concluded(self, exchange: Exchange) -> None:
+        """Hand it to whoever keeps answers."""
+        self._done(exchange, self)
 
     def covers(self, error: ProxyError) -> bool:
         """Tell whether there is an older answer for such an error."""

@@ -79,9 +79,9 @@ class Dispatch:
             PluginFailed: a fail-closed plugin failed.
         """
         for hook in self.pre_request:
-            answer: Reply | Wait | Begun | None = self._begin(hook, exchange, check_reply)
-            if isinstance(answer, Begun):
-                answer = await self._complete(hook, answer, check_reply)
+            begun: Reply | Wait | Begun | None = self._begin(hook, exchange, check_reply)
+            answer: Reply | Wait | None
+            answer = await self._complete(hook, begun, check_reply) if isinstance(begun, Begun) else begun
             if answer is not None:
                 reply = await self._wait(hook, answer) if isinstance(answer, Wait) else answer
                 if reply is not None:

@@ -160,23 +160,25 @@ class Flight:
     def __init__(self, sink: Shared, work: Coroutine[Any, Any, None], tasks: Tasks) -> None:
         self._sink = sink
         self._landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._has_begun = False
         self.error: BaseException | None = None
         """What the work ended with."""
         self.task = tasks.spawn(self._run(work), name="flight")
-        self.task.add_done_callback(self._land)
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; who follows it hears what went wrong, and nobody may be there to."""
+        self._has_begun = True
         try:
             await work
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:  # raised again by `follow`
             self.error = error
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        except asyncio.CancelledError as error:
+            self.error = error
+            raise
+        finally:
+            self._land()
 
-    def _land(self, task: "asyncio.Task[Any]") -> None:
-        if task.cancelled():
-            self.error = self.error or asyncio.CancelledError()
+    def _land(self) -> None:
         if self.error is not None:
             self._sink.broke_off(self.error if isinstance(self.error, ProxyError) else None)
         if not self._landed.done():
@@ -185,7 +187,7 @@ class Flight:
     @property
     def has_landed(self) -> bool:
         """The work has ended."""
-        return self.task.done()
+        return self._landed.done() and not self._landed.cancelled()
 
     async def follow(self) -> None:
         """Wait for the end of the work and raise what it raised; being cancelled meanwhile leaves the work alone."""
@@ -198,3 +200,6 @@ class Flight:
         self._sink.leave()
         if is_over or not self._sink.is_wanted:
             self.task.cancel()
+            if not self._has_begun:  # and never will
+                self.error = asyncio.CancelledError()
+                self._land()

@@ -1,0 +1,319 @@
+"""A request's way through the cache: answered, made to wait for another's answer, or asked and taken down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from functools import partial
+from typing import Any, Final
+
+from plugins.cache.asked import LastAsked
+from plugins.cache.codec import decode, encode
+from plugins.cache.determinism import is_deterministic
+from plugins.cache.entry import Entry
+from plugins.cache.flights import Flights
+from plugins.cache.freshness import Windows, age_s, judge
+from plugins.cache.keeping import entry_of, why_not_kept
+from plugins.cache.ledger import Ledger
+from plugins.cache.memory import MemoryStore
+from plugins.cache.question import WHOLE, Question, Questions, is_same, why_stateful
+from plugins.cache.recording import Recording
+from plugins.cache.replay import PaceRecorder, paced
+from plugins.cache.settings import CacheConfig
+from plugins.cache.shared import SharedEntries
+from plugins.cache.smart import SmartAdmission, SmartLimits
+from proxy.errors import ProxyError, Refused
+from proxy.events import Seldom
+from proxy.exchange import Exchange, Reply, Wait
+from proxy.plugin import PluginContext
+from proxy.store import StoreUnavailable
+
+KEPT_OPERATIONS: Final = frozenset(
+    (
+        *("chat", "completions", "responses", "generate", "stream_generate"),
+        *("embeddings", "embed", "embed_batch", "count_tokens"),
+    )
+)
+
+LONGEST_WAIT_S: Final = 3600.0
+"""One who follows waits `coalesceWait` for a beginning, more than once if calls fail; this is never reached."""
+
+ARRANGED_AT_ONCE_BYTES: Final = 32 << 10
+"""Larger answers are put into another form in a thread: it takes 1 ms for 32 KB."""
+
+TELL_EVERY_S: Final = 10.0
+
+Answer = Reply | Wait | None
+
+
+class Desk:
+    """Serves requests from what is kept, and has answers kept.
+
+    Args:
+        store: what is kept in this process.
+        shared: what is kept in the shared store, used with `store: shared`.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig,
+        context: PluginContext,
+        store: MemoryStore,
+        shared: SharedEntries,
+        ledger: Ledger,
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._shared = shared
+        self._ledger = ledger
+        self.flights = Flights(config.coalesce_wait)
+        self.last_asked = LastAsked()
+        self._stale_news: Seldom[str] = Seldom(TELL_EVERY_S)
+        self._smart: SmartAdmission | None = None
+        self.use(config)
+
+    def use(self, config: CacheConfig) -> None:
+        """Go on by other settings."""
+        self._config = config
+        self.questions = Questions(config)
+        self.windows = Windows(config.stale_while_revalidate, config.stale_if_error)
+        self.flights.wait_s = config.coalesce_wait
+        self._is_shared = config.store == "shared"
+        smart = config.smart
+        limits = SmartLimits(config.ttl, smart.min_ttl, smart.max_ttl, smart.second_usd, smart.allow_random)
+        if not config.smart_cache:
+            self._smart = None
+        elif self._smart is None:
+            self._smart = SmartAdmission(limits)
+        else:
+            self._smart.limits = limits
+
+    # -- the way in ------------------------------------------------------------------------------------------------
+
+    def ask(self, exchange: Exchange) -> Answer | Coroutine[Any, Any, Answer]:  # Any: of coroutines, unused
+        """Look at a request; asynchronous with the shared store only."""
+        request = exchange.request
+        if request.operation.name not in KEPT_OPERATIONS or request.document is None:
+            return None
+        if (field := why_stateful(request.document)) is not None:
+            self._bypass(exchange, f"{field} is set")
+            return None
+        try:
+            targets = self._context.targets(exchange)
+        except ProxyError:
+            return None  # the pipeline will say the same
+        question = self.questions.read(exchange, targets)
+        if question.wishes.is_bypass:
+            self._bypass(exchange, "the request asks for it")
+            return None
+        if self._smart is not None:
+            self._smart.see(question.key, f"{question.partition}\0{request.model}", self._context.clock())
+        if self._is_shared:
+            return self._ask_shared(exchange, question)
+        now_s = self._context.wall_clock()
+        return self._answer(exchange, question, self._store.get(question.key, now_s), now_s)
+
+    def _bypass(self, exchange: Exchange, reason: str) -> None:
+        self._ledger.bypassed(reason)
+        exchange.told += b"X-Cache: bypass\r\nX-Cache-Reason: %b\r\n" % reason.encode()
+
+    async def _ask_shared(self, exchange: Exchange, question: Question) -> Answer:
+        try:
+            found = await self._shared.get(question.key)
+        except StoreUnavailable:
+            return self._miss(exchange, question, "store unavailable")
+        entry = None if found is None else decode(found, question.key)
+        return self._answer(exchange, question, entry, self._context.wall_clock())
+
+    def _answer(self, exchange: Exchange, question: Question, entry: Entry | None, now_s: float) -> Answer:
+        if entry is None:
+            return self._miss(exchange, question, "absent")
+        verdict = judge(entry.stored_s, entry.ttl_s, now_s, self.windows, question.wishes)
+        if verdict.outcome == "miss":
+            return self._miss(exchange, question, verdict.reason, entry if verdict.is_reserve else None)
+        told = b"X-Cache: %b\r\nAge: %d\r\n" % (verdict.outcome.encode(), age_s(entry.stored_s, now_s))
+        if is_same(entry.shape, question.shape):
+            reply: Reply | None = self._again(entry)
+            told += entry.head
+        elif len(entry.body) <= ARRANGED_AT_ONCE_BYTES:
+            reply = self._context.rearrange(exchange, entry.body)
+        else:
+            return Wait(self._arranged_aside(exchange, question, entry, told, verdict.outcome), LONGEST_WAIT_S)
+        if reply is None:
+            return self._miss(exchange, question, "kept in another form")
+        self._serve(exchange, question, entry, told, verdict.outcome)
+        return reply
+
+    def _serve(self, exchange: Exchange, question: Question, entry: Entry, told: bytes, outcome: str) -> None:
+        if outcome == "stale":
+            self._refresh(exchange, question)
+        exchange.told += told
+        exchange.is_cached = True
+        self._ledger.answered(outcome, entry)
+
+    def _again(self, entry: Entry) -> Reply:
+        """Give a kept answer as it was; its headers are told besides."""
+        if entry.pace and self._config.replay == "paced":
+            return Reply(headers=(), events=_paced(entry, self._config.replay_cap), served_model=entry.served_model)
+        return Reply(headers=(), body=entry.body, served_model=entry.served_model)
+
+    async def _arranged_aside(
+        self, exchange: Exchange, question: Question, entry: Entry, told: bytes, outcome: str
+    ) -> Reply | None:
+        reply = await asyncio.to_thread(self._context.rearrange, exchange, entry.body)
+        if reply is None:
+            self._lead(exchange, question, "kept in another form", None)
+        else:
+            self._serve(exchange, question, entry, told, outcome)
+        return reply
+
+    # -- asking anew -----------------------------------------------------------------------------------------------
+
+    def _miss(self, exchange: Exchange, question: Question, why: str, reserve: Entry | None = None) -> Wait | None:
+        wishes, config = question.wishes, self._config
+        if wishes.only_if_cached:
+            self._ledger.missed(why)
+            raise Refused(f"only-if-cached, and no answer may be given: {why}", code="not_cached", status=504)
+        if wishes.no_store:
+            self._ledger.missed(why)
+            exchange.told += _miss_lines(why)
+            return None
+        recording = self.flights.find(question.key) if config.coalesce and not wishes.no_cache else None
+        if recording is None:
+            self._lead(exchange, question, why, reserve)
+            return None
+        lead = partial(self._lead, exchange, question, why, reserve)
+        following = self.flights.follow(exchange, recording, question, lead, self._rearranged)
+        return Wait(self._coalesced(exchange, recording, following), LONGEST_WAIT_S)
+
+    async def _coalesced(
+        self, exchange: Exchange, recording: Recording, following: Awaitable[Reply | None]
+    ) -> Reply | None:
+        reply = await following
+        if reply is not None:
+            recording.answered += 1
+            self._ledger.came_to("coalesced")
+            exchange.told += b"X-Cache: coalesced\r\n"
+            exchange.is_cached = True
+        return reply
+
+    def _rearranged(self, exchange: Exchange, recording: Recording) -> Reply | None:
+        return self._context.rearrange(exchange, recording.body)
+
+    def _lead(
+        self, exchange: Exchange, question: Question, why: str, reserve: Entry | None, failures: int = 0
+    ) -> Recording:
+        """Have a provider asked, and take the answer down."""
+        exchange.told += _miss_lines(why)
+        if self._config.partition == "shared":
+            exchange.request.edit()  # what is asked is what was understood, also of a repeated field
+        recording = self._record(question, why, reserve)
+        exchange.audience = recording
+        if failures:
+            recording.failures_before = failures
+        return recording
+
+    def _record(self, question: Question, why: str, reserve: Entry | None) -> Recording:
+        recording = Recording(
+            question,
+            why,
+            self._config.max_entry,
+            self._context.clock,
+            None if question.shape.endswith(WHOLE) else PaceRecorder(),
+            None if reserve is None else partial(self._instead, question, why, reserve),
+            self._concluded,
+        )
+        if self._config.coalesce:
+            self.flights.begin(recording)
+        return recording
+
+    def _refresh(self, exchange: Exchange, question: Question) -> None:
+        """Have a new answer fetched in the background, unless one is on its way."""
+        if self.flights.find(question.key) is None:
+            recording = self._record(question, "expired", None)
+            if not self._context.refresh(exchange, recording):
+                self.flights.end(recording)
+
+    def _instead(
+        self, question: Question, why: str, reserve: Entry, exchange: Exchange, error: ProxyError
+    ) -> Reply | None:
+        """Give an answer that is too old in place of an error."""
+        now_s = self._context.wall_clock()
+        is_as_asked = is_same(reserve.shape, question.shape)
+        reply = self._again(reserve) if is_as_asked else self._context.rearrange(exchange, reserve.body)
+        if reply is None:
+            return None
+        age = age_s(reserve.stored_s, now_s)
+        told = b"X-Cache: stale\r\nX-Cache-Reason: %b\r\nAge: %d\r\n" % (error.code.encode(), age)
+        exchange.told = exchange.told.replace(_miss_lines(why), told + reserve.head if is_as_asked else told)
+        exchange.is_cached = True
+        self._ledger.answered("stale", reserve)
+        left_out = self._stale_news.admit(error.code, self._context.clock())
+        if left_out is not None:
+            late_s = age - reserve.ttl_s
+            message = f"cache: an answer for {reserve.model} that expired {late_s:.0f} s ago stands in: {error.message}"
+            self._context.events.emit("WARN", "cache_stale_served", message, code=error.code, suppressed=left_out)
+        return reply
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def _concluded(self, exchange: Exchange, recording: Recording) -> None:
+        """Keep an answer, if there is one and it is to be kept."""
+        self.flights.end(recording)
+        if exchange.is_background:
+            self._ledger.came_to("refresh")
+        elif not exchange.is_cached:
+            self._ledger.missed(recording.why)
+        if (reason := why_not_kept(exchange, recording)) is not None:
+            self._ledger.declined(reason)
+            return
+        now_s, question = self._context.wall_clock(), recording.question
+        wished_s = question.wishes.ttl_s
+        entry = entry_of(exchange, recording, now_s, self._config.ttl if wished_s is None else wished_s)
+        for _ in range(recording.answered):
+            self._ledger.saved(entry)
+        if not self._config.tool_calls and self._context.calls_tool(exchange, entry.body):
+            self._ledger.declined("calls a tool")
+        elif self._smart is None or self._is_worth_it(exchange, entry, is_ttl_given=wished_s is not None):
+            self.last_asked.note(question, exchange.request, now_s)
+            self._keep(entry, now_s)
+
+    def _is_worth_it(self, exchange: Exchange, entry: Entry, *, is_ttl_given: bool) -> bool:
+        if self._smart is None:
+            return True
+        decision = self._smart.decide(
+            entry,
+            None if self._is_shared else self._store.first_to_go(entry.size_bytes),
+            self._context.clock(),
+            is_deterministic=is_deterministic(
+                exchange.request.operation.name, exchange.request.document, is_assumed=False
+            ),
+        )
+        self._ledger.decided(decision)
+        if not is_ttl_given:
+            entry.ttl_s = decision.ttl_s
+        return decision.is_kept
+
+    def _keep(self, entry: Entry, now_s: float) -> None:
+        if not self._is_shared:
+            if not self._store.put(entry, now_s):
+                self._ledger.declined("no room")
+        elif (data := encode(entry)) is not None:
+            ttl_s = entry.ttl_s + self.windows.grace_s
+            self._context.spawn(self._keep_shared(entry.key, data, ttl_s), name="cache entry")
+
+    async def _keep_shared(self, key: bytes, data: bytes, ttl_s: float) -> None:
+        try:
+            await self._shared.set(key, data, ttl_s)
+        except StoreUnavailable:
+            self._ledger.declined("store unavailable")
+
+
+async def _paced(entry: Entry, cap_s: float) -> AsyncIterator[bytes]:
+    """Give a stream out at the pace at which it came."""
+    for wait_s, data in paced(entry, cap_s):
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        yield data
+
+
+def _miss_lines(why: str) -> bytes:
+    return b"X-Cache: miss\r\nX-Cache-Reason: %b\r\n" % why.encode()
