@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.config.document import read_regular_file
-from proxy.config.durable import flush_folder, replace_file, seal, set_aside, unseal
 from proxy.config.revisions import Revision, Revisions
 from proxy.config.secrets import Secrets, SecretStore, ids_in
+from proxy.durable import flush_folder, replace_file, seal, set_aside, unseal
 
 SECRETS_FILE: Final = "secrets.json"
 MAX_SECRETS_BYTES: Final = 64 << 20

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from proxy.config.document import read_regular_file
-from proxy.config.durable import flush_folder, replace_file, seal, set_aside, unseal
 from proxy.config.patch import Json
+from proxy.durable import flush_folder, replace_file, seal, set_aside, unseal
 
 MAX_FILE_BYTES: Final = 16 << 20
 """Larger ones are no revisions: a document has 1 MB at most, and a revision holds two."""

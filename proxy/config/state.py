@@ -8,7 +8,7 @@ from typing import IO, Final
 
 import orjson
 
-from proxy.config.durable import replace_file
+from proxy.durable import replace_file
 from proxy.errors import ConfigError, Fault
 
 ADDRESS_FILE: Final = "address.json"

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from proxy.config.durable import seal
 from proxy.config.history import History
 from proxy.config.revisions import Pending, Revision
 from proxy.config.secrets import SecretStore, ids_in, reveal
+from proxy.durable import seal
 
 CANARY = "sk-canary-3fa91b77c0de"
 
