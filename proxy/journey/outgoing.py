@@ -21,7 +21,7 @@ MAX_WRITTEN_HEAD_BYTES: Final = 4 << 10
 
 BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
-CREDENTIAL_NAMES: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"cookie"})
+CREDENTIAL_NAMES: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie"})
 
 IDENTITY: Final = (b"Accept-Encoding", b"identity")
 """Asked for where the response is read for usage and completeness."""

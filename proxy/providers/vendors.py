@@ -11,6 +11,8 @@ from proxy.providers.base import RemoteProvider
 ANTHROPIC_VERSION: Final = (b"anthropic-version", b"2023-06-01")
 """Sent with requests written here, unless the configuration names another; it still takes sampling parameters."""
 
+API_KEY: Final = b"api-key"
+
 
 def _bearer(key: str) -> tuple[bytes, bytes]:
     return b"Authorization", b"Bearer " + key.encode("latin-1", "replace")
@@ -28,6 +30,13 @@ class OpenAIProvider(BearerProvider):
     """OpenAI and everything compatible with it."""
 
     format = FORMATS["openai"]
+
+    def credential_headers(self, key: str, client_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+        """Return the key in the header the client used for its own: Azure's clients send `api-key`."""
+        names = {name.lower() for name, _ in client_headers}
+        if API_KEY in names and b"authorization" not in names:
+            return [(API_KEY, key.encode("latin-1", "replace"))]
+        return [_bearer(key)]
 
 
 class OllamaProvider(BearerProvider):

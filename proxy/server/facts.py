@@ -86,11 +86,11 @@ def _well_formed(identity: bytes | None) -> str | None:
 
 
 def caller_key(fields: dict[bytes, bytes]) -> str | None:
-    """Find the key a client shows in a header, in any of the three where SDKs put it."""
+    """Find the key a client shows in a header, in any of the four where SDKs put it."""
     authorization = fields.get(b"authorization")
     if authorization is not None:
         scheme, _, value = authorization.partition(b" ")
         if scheme.lower() == b"bearer" and value:
             return value.strip().decode("latin-1")
-    value = fields.get(b"x-api-key") or fields.get(b"x-goog-api-key") or b""
+    value = fields.get(b"x-api-key") or fields.get(b"x-goog-api-key") or fields.get(b"api-key") or b""
     return value.decode("latin-1") if value else None

@@ -18,6 +18,7 @@ _CLIENT_ONLY: Final = frozenset(
         b"authorization",
         b"x-api-key",
         b"x-goog-api-key",
+        b"api-key",
         b"cookie",
         b"cookie2",
         b"forwarded",

@@ -35,6 +35,7 @@ async def test_body_reaches_the_provider_byte_for_byte(
         {"Authorization": "Bearer client-key"},
         {"x-api-key": "client-key"},
         {"x-goog-api-key": "client-key"},
+        {"api-key": "client-key"},
         {"Connection": "authorization, x-api-key, x-goog-api-key"},
         {"X_Api_Key": "client-key", "x_goog_api_key": "client-key"},
         {},

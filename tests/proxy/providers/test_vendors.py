@@ -68,6 +68,20 @@ def test_anthropic_gets_the_clients_key_in_the_header_the_client_used(
     assert [key for key, _ in make("anthropic", key=None).own_headers(None, "t", client_headers)] == [name]
 
 
+@pytest.mark.parametrize(
+    ("client_headers", "name"),
+    [
+        ([(b"Api-Key", b"t")], b"api-key"),
+        ([(b"authorization", b"Bearer t"), (b"api-key", b"t")], b"Authorization"),
+        ([], b"Authorization"),
+    ],
+)
+def test_openai_gets_the_key_of_azures_clients_in_their_header(
+    client_headers: list[tuple[bytes, bytes]], name: bytes
+) -> None:
+    assert [key for key, _ in make(key=None).own_headers(None, "t", client_headers)] == [name]
+
+
 def test_configured_headers_are_added_with_either_key() -> None:
     extra = {"OpenAI-Organization": "org"}
 

@@ -76,6 +76,7 @@ def test_of_repeated_headers_the_last_counts() -> None:
         ({b"x-api-key": b"sk-2"}, "sk-2"),
         ({b"x-goog-api-key": b"sk-3"}, "sk-3"),
         ({b"x-api-key": b"", b"x-goog-api-key": b"sk-3"}, "sk-3"),
+        ({b"api-key": b"sk-4"}, "sk-4"),
         ({b"authorization": b"Bearer \xff"}, "ÿ"),
     ],
 )

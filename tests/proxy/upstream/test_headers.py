@@ -41,6 +41,7 @@ CONTROLS = [code for code in (*range(0x20), 0x7F) if code != 0x09]
         "Authorization",
         "X-API-Key",
         "x-goog-api-key",
+        "api-key",
         "Cookie",
         "Forwarded",
         "X-Forwarded-For",
