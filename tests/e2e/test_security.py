@@ -59,7 +59,7 @@ async def test_every_admin_route_is_in_these_tests(default_proxy: ProxyProcess) 
     plugins: Any = (await ask(default_proxy, "GET", "/plugins")).json()
     unknown = await ask(default_proxy, "GET", "/openapi.json")
 
-    assert {plugin["name"] for plugin in plugins["plugins"]} == {"debug", "balancer", "metrics"}
+    assert {plugin["name"] for plugin in plugins["plugins"]} == {"debug", "keys", "balancer", "metrics"}
     assert unknown.status == 404  # once routes are listed there, read GUARDED from it
 
 

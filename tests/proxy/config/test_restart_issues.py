@@ -32,8 +32,8 @@ def test_plugin_that_is_listed_and_not_loaded_waits_for_a_restart() -> None:
 
     assert kinds(found) == [
         ("restart_needed", "plugins"),
-        ("plugin_not_loaded", "plugins.3"),
         ("plugin_not_loaded", "plugins.4"),
+        ("plugin_not_loaded", "plugins.5"),
     ]
     assert found[1].message == '"cache" is listed and not loaded'
     assert {issue.command for issue in found[1:]} == {"python -m proxy deploy --restart"}
@@ -52,7 +52,7 @@ def test_plugin_that_is_no_longer_listed_runs_until_the_restart() -> None:
     found = find_issues(facts(raw, running=started, plugins=[*BUILT_IN_PLUGINS, "output_cap"]))
 
     unlisted = [issue for issue in found if issue.kind == "plugin_unlisted"]
-    assert {issue.message.split()[0] for issue in unlisted} == {'"my.package"', '"balancer"'}
+    assert {issue.message.split()[0] for issue in unlisted} == {'"my.package"', '"keys"', '"balancer"'}
 
 
 def test_settings_that_need_a_restart_are_listed() -> None:

@@ -124,7 +124,7 @@ def test_every_setting_has_a_description_and_says_whether_it_is_live(path: str) 
         ("providers.*.headers", {"default": {}}),
         ("providers.*.tls.verify", {"default": True}),
         ("providers", {"default": {"echo": {"type": "echo", "models": ["*"], "priority": 100}}}),
-        ("plugins", {"live": False, "default": ["debug", "balancer", "metrics"]}),
+        ("plugins", {"live": False, "default": ["debug", "keys", "balancer", "metrics"]}),
         ("admin.token", {"writeOnly": True, "type": ["string", "null"]}),
         ("enableFallbackProviders", {"default": True, "live": True}),
         ("odd.every", {"unit": "seconds", "minimum": 0}),

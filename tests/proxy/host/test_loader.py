@@ -34,12 +34,13 @@ def faults_of(*names: str) -> list[Fault]:
 
 
 def test_built_in_plugins_are_found_by_name() -> None:
-    loaded = load(["debug", "balancer", "metrics"])
+    loaded = load(["debug", "keys", "balancer", "metrics"])
 
     assert [(each.name, each.section, each.path) for each in loaded] == [
         ("debug", "debug", "plugins[0]"),
-        ("balancer", "balancer", "plugins[1]"),
-        ("metrics", "metrics", "plugins[2]"),
+        ("keys", "keys", "plugins[1]"),
+        ("balancer", "balancer", "plugins[2]"),
+        ("metrics", "metrics", "plugins[3]"),
     ]
 
 

@@ -93,7 +93,7 @@ async def test_plugin_that_is_taken_off_the_list_takes_a_section_of_defaults_wit
 async def test_section_that_says_something_is_not_lost_with_its_plugin(proxy: ProxyHarness) -> None:
     await proxy.start(plugins=PLUGINS, picky={"size": 3})
 
-    kept = await call(proxy, "PATCH", "/config", {"plugins": ["debug", "balancer", "metrics"]})
+    kept = await call(proxy, "PATCH", "/config", {"plugins": ["debug", "keys", "balancer", "metrics"]})
     told = await call(proxy, "PATCH", "/config?dryRun=true", {"plugins": ["debug"], "picky": None})
 
     assert (kept.status, errors(kept), told.status) == (422, [("picky", None)], 200)

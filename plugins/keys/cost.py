@@ -1,0 +1,68 @@
+"""What a request may cost, before it is sent, and what it did cost, after it has ended."""
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from plugins.keys.account import NANOS
+from proxy.exchange import Exchange, Request
+from proxy.usage import Price, Usage
+
+BYTES_PER_TOKEN: Final = 4
+STREAMED_BYTES_PER_TOKEN: Final = 64
+"""A chunk of OpenAI's with one token has about 260 bytes, one of plainer servers 150; some put several into one."""
+FIRST_ERROR: Final = 400
+CLIENT_LEFT: Final = 499
+
+FREE: Final = frozenset({"models", "model", "version", "running", "count_tokens"})
+"""Operations that no provider bills."""
+
+
+def estimate(request: Request, prices: Iterable[Price | None], output_tokens: int) -> int:
+    """Reckon what a request may cost, in billionths of a dollar, with the dearest who could answer.
+
+    Args:
+        prices: of those who could answer.
+        output_tokens: reckoned with where the request sets no limit.
+    """
+    if request.operation.name in FREE:
+        return 0
+    wanted = output_tokens if request.max_output_tokens is None else request.max_output_tokens
+    usage = Usage(_tokens_of_body(request), wanted)
+    return max((price_of(usage, price) for price in prices if price is not None), default=0)
+
+
+def cost(exchange: Exchange, price: Price | None) -> int:
+    """Reckon what an exchange has cost, in billionths of a dollar; what has no price counts nothing.
+
+    What the provider did not say of its tokens is reckoned from the bytes: a stream that was cut, or one of a client
+    that did not ask for the usage.
+    """
+    if price is None or not exchange.attempts or exchange.is_cached or exchange.request.operation.name in FREE:
+        return 0
+    usage = exchange.usage or Usage()
+    status = exchange.status or CLIENT_LEFT
+    if status >= FIRST_ERROR and status != CLIENT_LEFT and not usage.output_tokens:
+        return 0
+    input_tokens = _tokens_of_body(exchange.request) if usage.input_tokens is None else usage.input_tokens
+    output_tokens = usage.output_tokens
+    if output_tokens is None or exchange.error is not None or status == CLIENT_LEFT:
+        output_tokens = max(output_tokens or 0, _tokens_sent(exchange))
+    return price_of(Usage(input_tokens, output_tokens), price)
+
+
+def price_of(usage: Usage, price: Price) -> int:
+    """Tell what tokens cost, in billionths of a dollar, rounded up."""
+    per_million = (usage.input_tokens or 0) * price.input_usd + (usage.output_tokens or 0) * price.output_usd
+    return math.ceil(per_million * (NANOS // 1_000_000) - 1e-6)  # what floats add beyond a whole number is no cost
+
+
+def _tokens_of_body(request: Request) -> int:
+    return math.ceil(len(request.body) / BYTES_PER_TOKEN)
+
+
+def _tokens_sent(exchange: Exchange) -> int:
+    request = exchange.request
+    each_bytes = STREAMED_BYTES_PER_TOKEN if request.is_streaming else BYTES_PER_TOKEN
+    sent = math.ceil(exchange.bytes_out / each_bytes)
+    return sent if request.max_output_tokens is None else min(sent, request.max_output_tokens)
