@@ -79,6 +79,18 @@ VERBS: Final = (
         (Verb("list", "list them, oldest first"), Verb("end", "end one; its client is told")),
         default="list",
     ),
+    Verb(
+        "keys",
+        "the virtual keys of clients",
+        (
+            Verb("list", "list them with what each has spent"),
+            Verb("show", "show one with its settings"),
+            Verb("create", "make one; it is shown this once"),
+            Verb("rotate", "give one another text; it is shown this once"),
+            Verb("revoke", "take one away; no new request passes with it"),
+        ),
+        default="list",
+    ),
     Verb("completion", "print completions for a shell"),
 )
 
