@@ -1,6 +1,6 @@
 """Who a request counts for: a virtual key, a credential by its digest, or else the address it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal
@@ -27,12 +27,15 @@ class Identity:
         name: for people.
         limits: to be held by whoever limits.
         metadata: what operators noted of it.
+        may_use: tells whether a model, by the name clients write, is for it; None: all are. For lists that are shown
+            to it: whoever recognised the caller refuses the others.
     """
 
     id: str
     name: str
     limits: tuple[Allowance, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    may_use: Callable[[str], bool] | None = None
 
 
 def digest_of(credential: str) -> str:

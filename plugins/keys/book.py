@@ -44,9 +44,11 @@ class VirtualKey:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        identity = Identity(self.id, settings.name, allowances(settings.limits), dict(settings.metadata))
+        rule = ModelRule(settings.models) if settings.models else None
+        may_use = None if rule is None else rule.allows
+        identity = Identity(self.id, settings.name, allowances(settings.limits), dict(settings.metadata), may_use)
         object.__setattr__(self, "identity", identity)  # derived once: requests read them, changes are rare
-        object.__setattr__(self, "rule", ModelRule(settings.models) if settings.models else None)
+        object.__setattr__(self, "rule", rule)
         budget = settings.budget
         amounts = (None if usd is None else to_nanos(usd) for usd in (budget.per_day, budget.per_month))
         object.__setattr__(self, "budget", Budget(*amounts))
