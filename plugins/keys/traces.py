@@ -15,7 +15,8 @@ def take_out(request: Request, text: str) -> None:
     key = text.encode("latin-1", "replace")
     if key in request.path or (b"%" in request.path and key in unquote_to_bytes(request.path)):
         raise ClientError("the path holds the key, and would take it to a provider")
-    request.headers = [header for header in request.headers if key not in header[1]]
+    size = len(key)  # most values are too short to hold it, and told apart so in a quarter of the time
+    request.headers = [header for header in request.headers if len(header[1]) < size or key not in header[1]]
     if request.query:
         parts = request.query.split(b"&")
         kept = [part for part in parts if key not in unquote_to_bytes(part.replace(b"+", b" "))]
