@@ -19,7 +19,6 @@ from proxy.metrics import Counter
 from proxy.redaction import mask_of
 from proxy.values import timestamp
 
-RAW: Final = "raw"
 NAMES_NO_MODEL: Final = frozenset({"models", "version", "running"})
 TOLD_EVERY_S: Final = 10.0
 RETRY_SOON_S: Final = 1.0
@@ -129,7 +128,7 @@ class Gate:
         request, rule = exchange.request, key.rule
         if rule is None or request.operation.name in NAMES_NO_MODEL:
             return
-        if request.operation.name == RAW and (exchange.named_provider or request.upload or request.model is None):
+        if request.operation.name == cost.RAW and (exchange.named_provider or request.upload or request.model is None):
             self._check_measured(key, "models", "the model of a request")
             return
         if request.model is None:
@@ -155,8 +154,9 @@ class Gate:
         request = exchange.request
         if request.operation.name in cost.FREE:
             return 0
-        if request.operation.name == RAW:
+        if request.operation.name == cost.RAW:
             self._check_measured(key, "a budget", "what a request costs")
+            return 0
         prices = [candidate.price for candidate in self._targets(exchange)]
         nanos = cost.estimate(request, prices, self.config.estimated_output)
         shortage = key.account.shortage(key.budget, nanos, self.calendar.at(now_s))

@@ -10,7 +10,7 @@ from plugins.keys.issues import key_issues
 from plugins.keys.keeper import Keeper
 from plugins.keys.settings import KeysConfig
 from proxy import hookimpl
-from proxy.exchange import Exchange
+from proxy.exchange import Attempt, Exchange
 from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
 
 MOST_UNPRICED: Final = 100
@@ -69,8 +69,8 @@ class KeysPlugin(Plugin[KeysConfig]):
         windows = self._gate.calendar.at(self.context.wall_clock())
         hold.key.account.settle(hold.nanos, cost.cost(exchange, price), windows)
         self._keeper.is_changed = True
-        if price is None and attempt is not None and hold.key.budget.is_limited and len(self._unpriced) < MOST_UNPRICED:
-            self._unpriced.add(f"{attempt.provider}/{attempt.model}")
+        if price is None and attempt is not None and hold.key.budget.is_limited:
+            self._note_unpriced(exchange, attempt)
 
     @hookimpl
     def admin_routes(self) -> Sequence[AdminRoute]:
@@ -86,3 +86,8 @@ class KeysPlugin(Plugin[KeysConfig]):
         identity = exchange.identity
         key = None if identity is None or not exchange.is_background else self._keeper.book.get(identity.id)
         return None if key is None else Hold(key, 0)
+
+    def _note_unpriced(self, exchange: Exchange, attempt: Attempt) -> None:
+        name = exchange.request.operation.name
+        if name not in cost.FREE and name != cost.RAW and len(self._unpriced) < MOST_UNPRICED:
+            self._unpriced.add(f"{attempt.provider}/{attempt.model}")
