@@ -74,7 +74,7 @@ class KeyRoutes:
 
         def make(book: Book) -> VirtualKey:
             key = _find(book, request)
-            settings = read_settings(request.body, key.settings.as_json(), self._wall_clock())
+            settings = read_settings(request.body, key.document, self._wall_clock())
             _check_name(book, settings, key)
             return key.with_settings(settings)
 
@@ -105,7 +105,7 @@ class KeyRoutes:
             "id": key.id,
             "key": shown(key.id),
             "state": key.state_at(now_s),
-            **key.settings.as_json(),
+            **key.document,
             "spend": {
                 "today": to_usd(spent.day_nanos),
                 "thisMonth": to_usd(spent.month_nanos),

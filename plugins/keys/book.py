@@ -1,6 +1,6 @@
 """All virtual keys of a proxy, and how one is found by what a client shows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest
 from typing import Literal
@@ -41,6 +41,8 @@ class VirtualKey:
     rule: ModelRule | None = field(init=False, compare=False)
     """None: all models."""
     budget: Budget = field(init=False, compare=False)
+    document: Mapping[str, object] = field(init=False, compare=False, repr=False)
+    """The settings as JSON."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -52,6 +54,7 @@ class VirtualKey:
         budget = settings.budget
         amounts = (None if usd is None else to_nanos(usd) for usd in (budget.per_day, budget.per_month))
         object.__setattr__(self, "budget", Budget(*amounts))
+        object.__setattr__(self, "document", settings.as_json())
 
     def state_at(self, now_s: float) -> State:
         """Tell whether it works."""

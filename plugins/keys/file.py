@@ -137,7 +137,7 @@ def _record_of(key: VirtualKey, spent: Spent) -> dict[str, object]:
         "created": key.created_s,
         "rotated": key.rotated_s,
         "earlier": None if earlier is None else {"digest": earlier.digest.hex(), "until": earlier.until_s},
-        "settings": key.settings.as_json(),
+        "settings": key.document,
         "spent": {
             "day": spent.day,
             "dayNanos": spent.day_nanos,

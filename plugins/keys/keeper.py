@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from errno import ENOSPC
 from pathlib import Path
+from typing import Final
 
 from plugins.keys import file
 from plugins.keys.book import Book, VirtualKey
 from proxy.errors import ProxyError, Refused, StorageFailed, StorageFull
 from proxy.events import Events
 from proxy.plugin import Spawn
+
+SLICE: Final = 200
+"""Keys that are looked at before others have their turn: about 0.3 ms."""
 
 
 class Keeper:
@@ -115,7 +119,10 @@ class Keeper:
             return key
 
     async def _write(self, keys: list[VirtualKey]) -> None:
-        rows = [(key, key.account.to_write()) for key in keys]
+        rows: list[file.Row] = []
+        for begin in range(0, len(keys), SLICE):
+            rows += [(key, key.account.to_write()) for key in keys[begin : begin + SLICE]]
+            await asyncio.sleep(0)
         try:
             await asyncio.to_thread(self._write_rows, rows)
         except OSError as error:
