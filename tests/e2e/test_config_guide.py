@@ -9,6 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from proxy.config.models import BUILT_IN_PLUGINS
 from proxy.testing import ProxyProcess
 from tests.e2e.rig import ROOT, Ended, ask, clean_environment, run, until
 from tests.e2e.test_guide import WORKER
@@ -188,8 +189,8 @@ async def test_deploy_restarts_what_needs_a_restart(proxy: ProxyProcess, tmp_pat
     shell, file = Shell(proxy, tmp_path), tmp_path / "proxy.yaml"
     await shell.json(f'curl -X PATCH {WORKER}/config -d \'{{"maxQueue": 7, "changes": {{"watchFile": false}}}}\'')
     old = proxy.pid, proxy.url
-    shipped, turned = "plugins: [debug, keys, balancer, metrics]", "plugins: [metrics, balancer, keys, debug]"
-    file.write_text(file.read_text().replace(shipped, turned))
+    shipped, turned = ", ".join(BUILT_IN_PLUGINS), ", ".join(reversed(BUILT_IN_PLUGINS))
+    file.write_text(file.read_text().replace(f"plugins: [{shipped}]", f"plugins: [{turned}]"))
 
     told = await shell("wrangler deploy")
     restarted = await shell("wrangler deploy --restart")
@@ -201,7 +202,7 @@ async def test_deploy_restarts_what_needs_a_restart(proxy: ProxyProcess, tmp_pat
     assert address["pid"] == old[0]  # the same process became the new program
     listed = await run("curl", "-s", f"{address['url']}/config")
     shown = orjson.loads(listed.output)
-    assert (shown["maxQueue"], shown["plugins"]) == (7, ["metrics", "balancer", "keys", "debug"])
+    assert (shown["maxQueue"], shown["plugins"]) == (7, list(reversed(BUILT_IN_PLUGINS)))
 
 
 async def test_secrets_given_live_are_in_no_answer_log_or_file_but_one(proxy: ProxyProcess, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr
 from plugins.balancer.settings import BalancerConfig
 from plugins.debug import DebugConfig
 from proxy.config.loader import document_of, validate
-from proxy.config.models import RESTART
+from proxy.config.models import BUILT_IN_PLUGINS, RESTART
 from proxy.config.schema import schema, schema_text
 from proxy.config.shape import Shape
 from proxy.errors import ConfigError
@@ -124,7 +124,7 @@ def test_every_setting_has_a_description_and_says_whether_it_is_live(path: str) 
         ("providers.*.headers", {"default": {}}),
         ("providers.*.tls.verify", {"default": True}),
         ("providers", {"default": {"echo": {"type": "echo", "models": ["*"], "priority": 100}}}),
-        ("plugins", {"live": False, "default": ["debug", "keys", "balancer", "metrics"]}),
+        ("plugins", {"live": False, "default": list(BUILT_IN_PLUGINS)}),
         ("admin.token", {"writeOnly": True, "type": ["string", "null"]}),
         ("enableFallbackProviders", {"default": True, "live": True}),
         ("odd.every", {"unit": "seconds", "minimum": 0}),
