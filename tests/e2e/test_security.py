@@ -27,6 +27,8 @@ GUARDED = (
     "/plugins",
     "/plugins/debug/enable",
     "/plugins/debug/disable",
+    "/keys",
+    "/keys/0123456789/rotate",
 )
 """Every route that is not public; `test_every_admin_route_is_in_these_tests` keeps it whole."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
