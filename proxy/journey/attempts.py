@@ -8,13 +8,13 @@ from proxy.exchange import Attempt, Exchange, Reply
 from proxy.formats.attempts import attempt_lines
 from proxy.journey.accounts import Accounts, Open
 from proxy.journey.call import Call
-from proxy.journey.kit import Kit
+from proxy.journey.kit import Kit, MayGoOn
 from proxy.journey.outgoing import Outgoing
 from proxy.journey.race import Contender, LostRace
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
 from proxy.routing.keys import Key
-from proxy.routing.plan import Plan, Step
+from proxy.routing.plan import Step
 from proxy.sink import Sink
 from proxy.upstream.endpoint import Endpoint
 
@@ -38,12 +38,12 @@ class Attempts:
         self,
         generation: Generation,
         exchange: Exchange,
-        plan: Plan,
+        may_go_on: MayGoOn,
         step: Step,
         sink: Sink,
         contender: Contender | None = None,  # the sink, where two attempts may be made
     ) -> None:
-        """Ask one candidate. Its provider's slot is held by the caller and is given back here.
+        """Ask one candidate, as `kit.Ask` says. Its provider's slot is held by the caller and is given back here.
 
         Raises:
             UpstreamError: no usable response, or one that broke off; `sink.is_started` tells which.
@@ -51,13 +51,13 @@ class Attempts:
         """
         candidate, kit = step.target.candidate, self._kit
         endpoint = generation.endpoints[candidate.provider]
-        one = self._begin(exchange, plan, step, contender)
+        one = self._begin(exchange, step, contender)
         failure: ProxyError | None = None
         is_cancelled = True
         call: Call | None = None
         try:
             if (remote := endpoint.remote) is not None and (pool := endpoint.pool) is not None:
-                call = self._call(generation, plan, one, endpoint, remote, sink)
+                call = self._call(generation, may_go_on, one, endpoint, remote, sink)
                 await call.run(pool, generation.settings.server.write_timeout)
                 failure = call.passed_on
             elif (local := endpoint.local) is not None:
@@ -84,7 +84,7 @@ class Attempts:
             else:
                 self._accounts.failed(one, endpoint, None if call is None else call.head, failure)
 
-    def _begin(self, exchange: Exchange, plan: Plan, step: Step, contender: Contender | None) -> Open:
+    def _begin(self, exchange: Exchange, step: Step, contender: Contender | None) -> Open:
         """Note everywhere that an attempt begins."""
         target, key = step.target, step.key
         health, candidate = target.health, target.candidate
@@ -94,7 +94,7 @@ class Attempts:
             attempt.price = candidate.price
         one = Open(exchange, attempt, step, health.begin(target.lane, now_s))
         health.in_flight += 1
-        plan.begin(target, key)
+        step.begin()
         if one.probes:
             attempt.is_probe = True
             self._kit.news.changed(health.probed(target.lane, one.probes))
@@ -106,12 +106,18 @@ class Attempts:
             attempt.is_hedge = contender.is_hedge
         if not attempt.is_hedge:
             exchange.provider, exchange.attempt = candidate.provider, attempt
-            if plan.attempts > 1:
+            if len(exchange.attempts) > 1:
                 exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
         return one
 
     def _call(
-        self, generation: Generation, plan: Plan, one: Open, endpoint: Endpoint, remote: RemoteProvider, sink: Sink
+        self,
+        generation: Generation,
+        may_go_on: MayGoOn,
+        one: Open,
+        endpoint: Endpoint,
+        remote: RemoteProvider,
+        sink: Sink,
     ) -> Call:
         exchange = one.exchange
         client_key = exchange.caller
@@ -124,7 +130,7 @@ class Attempts:
         credential = _credential(remote, one.step.key)
         outgoing = Outgoing(exchange, one.step.target.candidate, endpoint, remote, credential, client_key)
         began = partial(self._accounts.began, one) if one.probes else None
-        return Call(outgoing, sink, plan, one.step.target, one.attempt, generation.host.dispatch, self._kit, began)
+        return Call(outgoing, sink, one.step.target, may_go_on, one.attempt, generation.host.dispatch, self._kit, began)
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:

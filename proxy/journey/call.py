@@ -13,13 +13,13 @@ from proxy.formats.sse import EventSplitter, LineSplitter
 from proxy.formats.translation import ReplyTranslation
 from proxy.host.dispatch import Dispatch
 from proxy.journey.kept import KeptReply, refusal, with_last_word
-from proxy.journey.kit import Kit
+from proxy.journey.kit import Kit, MayGoOn
 from proxy.journey.outgoing import Outgoing
 from proxy.journey.race import Contender
 from proxy.journey.upload import run_upload
 from proxy.redaction import MASK, MIN_SECRET_LENGTH
 from proxy.routing.failures import judge
-from proxy.routing.plan import Plan, Target
+from proxy.routing.plan import Target
 from proxy.sink import ResponseHead, ResponseObserver, Sink
 from proxy.upstream.pool import Pool
 from proxy.upstream.relay import LINE_BOUNDARIES, SSE_BOUNDARIES, Filtering, Passage, Relay
@@ -30,7 +30,8 @@ class Call:
     """One call of one remote provider; made cheaply, as Attempt is.
 
     Args:
-        plan, target: who is asked, and whether somebody else is after an error, so that the client must not see it.
+        target: who is asked.
+        may_go_on: tells whether somebody else is after an error, so that the client must not see it.
         attempt: what is noted of it; its status and time to first byte are set here.
         on_start: called when the client's response begins.
     """
@@ -45,8 +46,8 @@ class Call:
         self,
         outgoing: Outgoing,
         sink: Sink,
-        plan: Plan,
         target: Target,
+        may_go_on: MayGoOn,
         attempt: Attempt,
         dispatch: Dispatch,
         kit: Kit,
@@ -54,8 +55,8 @@ class Call:
     ) -> None:
         self._outgoing = outgoing
         self._sink = sink
-        self._plan = plan
         self._target = target
+        self._may_go_on = may_go_on
         self._attempt = attempt
         self._dispatch = dispatch
         self._kit = kit
@@ -133,7 +134,7 @@ class Call:
         verdict = judge(error)
         if isinstance(self._sink, Contender):
             return verdict.kind is not None
-        return self._plan.may_go_on(self._target, verdict, self._kit.clock())
+        return self._may_go_on(self._target, verdict, self._kit.clock())
 
     def _told(self) -> bytes:
         """Write the headers that tell who answered after how many attempts."""

@@ -77,7 +77,7 @@ class Hedged:
         """Make one attempt; return what went wrong rather than raise it, because nobody may be there to hear."""
         contender.has_begun = True
         try:
-            await self._ask(self._generation, self._exchange, self._plan, step, contender, contender)
+            await self._ask(self._generation, self._exchange, self._plan.may_go_on, step, contender, contender)
         except (ProxyError, ConnectionError) as error:
             return error
         return None

@@ -24,7 +24,7 @@ from proxy.journey.kit import Ask, Kit, Unanswered
 from proxy.journey.last_word import Failed, last_word
 from proxy.reload.generation import Generation
 from proxy.routing.failures import Verdict, judge
-from proxy.routing.plan import Plan, Step
+from proxy.routing.plan import Plan, Step, Target, quick_step
 from proxy.sink import Sink
 from proxy.upstream.slots import Priority, Slots
 
@@ -45,7 +45,10 @@ class Journey:
         ask: makes one attempt.
     """
 
-    __slots__ = ("_ask", "_exchange", "_failures", "_generation", "_kit", "_plan", "_sink")
+    # What most exchanges never need is an attribute of the class, so that making a journey is cheap.
+    _made: Plan | None = None
+    _begun: Target | None = None
+    """Whom it asked without a plan."""
 
     def __init__(
         self,
@@ -60,13 +63,24 @@ class Journey:
         self._generation = generation
         self._exchange = exchange
         self._sink = sink
+        self._candidates = candidates
         self._ask = ask
         self._failures: list[Failed] = []
+
+    @property
+    def _plan(self) -> Plan:
+        """The way through the candidates; made when something goes otherwise than well, or there is a choice."""
+        if self._made is None:
+            self._made = self._make_plan()
+        return self._made
+
+    def _make_plan(self) -> Plan:
+        kit, generation, exchange = self._kit, self._generation, self._exchange
         policy = generation.policies.of(exchange.request.model)
         is_upload = exchange.request.upload is not None
         may_fall_back = policy.fallbacks and policy.is_failover_on and not is_upload  # it names its model itself
-        self._plan = Plan(
-            candidates,
+        return Plan(
+            self._candidates,
             generation.health,
             policy,
             kit.retries,
@@ -74,6 +88,7 @@ class Journey:
             exchange.received_s,
             fallbacks=self._fallbacks(policy.fallbacks) if may_fall_back else None,
             is_upload=is_upload,
+            begun=self._begun,
         )
 
     async def run(self) -> None:
@@ -83,17 +98,15 @@ class Journey:
             ProxyError: nobody did; or the response broke off (`sink.is_started`).
             ConnectionError: the client left.
         """
-        plan, kit, generation = self._plan, self._kit, self._generation
+        generation = self._generation
         is_hedging = generation.settings.hedging.enabled
-        step = plan.first(kit.clock())
-        if step is not None and plan.is_panic:
-            kit.news.panicked(self._exchange, step)
+        step = self._first_step()
         while step is not None:
             try:
                 if not self._may_begin(step):
                     step = await self._find_slot(step)
                 if not is_hedging:
-                    await self._ask(generation, self._exchange, plan, step, self._sink, None)
+                    await self._ask(generation, self._exchange, self._may_go_on, step, self._sink, None)
                     return
                 if not (failed := await self._hedge(step)):
                     return
@@ -105,6 +118,22 @@ class Journey:
             while step is not None and step.wait_s:
                 step = await self._due(step)
         self._give_up()
+
+    def _first_step(self) -> Step | None:
+        """Choose whom to ask first; None if nobody may be asked now."""
+        candidates, kit = self._candidates, self._kit
+        if len(candidates) == 1:
+            step = quick_step(candidates[0], self._generation.health[candidates[0].provider], kit.clock())
+            if step is not None:
+                self._begun = step.target
+                return step
+        step = self._plan.first(kit.clock())
+        if step is not None and self._plan.is_panic:
+            kit.news.panicked(self._exchange, step)
+        return step
+
+    def _may_go_on(self, target: Target, verdict: Verdict, now_s: float) -> bool:
+        return self._plan.may_go_on(target, verdict, now_s)
 
     def _may_begin(self, step: Step) -> bool:
         """Take a slot of the provider if there is one. Raises ProviderBusy if it was drained meanwhile."""
@@ -124,7 +153,7 @@ class Journey:
         if (late_s := hedged.late_after_s(step)) is not None:
             self._heed_client()
             return await hedged.run(step, late_s)
-        await self._ask(self._generation, self._exchange, self._plan, step, self._sink, None)
+        await self._ask(self._generation, self._exchange, self._may_go_on, step, self._sink, None)
         return ()
 
     # -- one after the other -----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from proxy.journey.race import Contender
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation
 from proxy.routing.budget import RetryBudget
-from proxy.routing.plan import Plan, Step
+from proxy.routing.failures import Verdict
+from proxy.routing.plan import Step, Target
 from proxy.sink import Sink
 from proxy.tasks import Tasks
 from proxy.upstream.slots import Slots
@@ -44,8 +45,12 @@ class Kit:
     wall_clock: Callable[[], float]
 
 
-Ask = Callable[[Generation, Exchange, Plan, Step, Sink, Contender | None], Coroutine[Any, Any, None]]
-"""Asks one candidate whose slot is held; see `attempts.Attempts.ask`."""
+MayGoOn = Callable[[Target, Verdict, float], bool]
+"""Tells whether another attempt may follow when one fails so, now; see `plan.Plan.may_go_on`."""
+
+Ask = Callable[[Generation, Exchange, MayGoOn, Step, Sink, Contender | None], Coroutine[Any, Any, None]]
+"""Asks one candidate whose slot is held; the contender is the sink, where another attempt may be made beside this one.
+See `attempts.Attempts.ask`."""
 
 Unanswered = tuple[Step, ProxyError]
 """Who failed, and how."""

@@ -26,8 +26,10 @@ class Target:
 
     absence: Absence | None = None
     """Why it was left out when it was looked at last."""
+    attempts = 0
     tried: tuple[Key, ...] = ()
     is_asked = False
+    """It was, or had no room: its turn is over."""
     is_repeatable = False
     """The last failure allows to ask it again, from `ready_s` on."""
     ready_s = 0.0
@@ -61,9 +63,28 @@ class Step:
         self.key = key
         self.wait_s = wait_s
 
+    def begin(self) -> None:
+        """Note that it is taken: somebody is asked."""
+        target, key = self.target, self.key
+        target.attempts += 1
+        target.is_asked = True
+        target.is_repeatable = False
+        if key is not None:
+            target.tried += (key,)
+
+
+def quick_step(candidate: Candidate, health: ProviderHealth, now_s: float) -> Step | None:
+    """Ask a sole candidate with which all is well, as is so of nearly every request; None: it takes a plan to tell."""
+    target = Target(candidate, health)
+    if not health.is_calm_but_for_keys(target.lane, now_s):
+        return None
+    keys = target.lane.keys
+    key = None if keys is None else keys.choose(now_s)
+    return None if key is None and keys is not None else Step(target, key)
+
 
 class Plan:
-    """One request's way through its candidates; made cheaply, see Target.
+    """One request's way through its candidates.
 
     Args:
         candidates: in the order in which they are to be asked.
@@ -71,9 +92,9 @@ class Plan:
         budget: of the whole process.
         received_s: when the request came.
         is_upload: its body can be read only once.
+        begun: the sole candidate, where it was asked without a plan.
     """
 
-    attempts = 0
     is_panic = False
     """Everybody is left out, and the best of them is asked all the same."""
     ended_by = ""
@@ -84,8 +105,8 @@ class Plan:
     """Providers that may have executed the request: none of their models is asked any more, unless that is harmless."""
     _failed: frozenset[str] = frozenset()
     """Providers that failed."""
-    _is_paid = False
-    """The next attempt is paid for: the one it was to be found no room."""
+    _paid_for = 0
+    """The number of the attempt that was paid for last: one that finds no room is not paid for again."""
     _bound_to: Target | None = None
     """It may have executed the request, and nobody else may then."""
 
@@ -100,8 +121,9 @@ class Plan:
         *,
         fallbacks: Iterator[Sequence[Candidate]] | None = None,
         is_upload: bool = False,
+        begun: Target | None = None,
     ) -> None:
-        self.targets = [Target(candidate, health[candidate.provider]) for candidate in candidates]
+        self.targets = [begun] if begun else [Target(candidate, health[candidate.provider]) for candidate in candidates]
         self._health = health
         self._policy = policy
         self.deadline_s = policy.deadline_s
@@ -112,22 +134,20 @@ class Plan:
         self._fallbacks = fallbacks
         self._is_upload = is_upload
 
+    @property
+    def attempts(self) -> int:
+        """How many were made."""
+        return sum(target.attempts for target in self.targets)
+
     # -- choosing ------------------------------------------------------------------------------------------------
 
     def first(self, now_s: float) -> Step | None:
         """Choose whom to ask first; None if nobody may be asked now."""
         targets = self.targets
-        target = targets[0]
-        if len(targets) > 1:
-            if now_s >= target.lane.judged_at_s + LOOK_EVERY_S:
-                lanes, settings = [one.lane for one in targets], target.lane.breaker.settings
-                absent = [one.lane for one in targets if one.absence_now(now_s) is not None]
-                judge_lanes(lanes, settings, now_s, absent=absent)
-        elif target.health.is_calm_but_for_keys(target.lane, now_s):  # nearly every request
-            keys = target.lane.keys
-            key = None if keys is None else keys.choose(now_s)
-            if key is not None or keys is None:
-                return Step(target, key)
+        if len(targets) > 1 and now_s >= targets[0].lane.judged_at_s + LOOK_EVERY_S:
+            lanes, settings = [target.lane for target in targets], targets[0].lane.breaker.settings
+            absent = [target.lane for target in targets if target.absence_now(now_s) is not None]
+            judge_lanes(lanes, settings, now_s, absent=absent)
         return self._step(self._fresh(now_s) or self._least_bad(), now_s)
 
     def after(self, target: Target, verdict: Verdict, now_s: float) -> Step | None:
@@ -138,11 +158,11 @@ class Plan:
         step = self._next(target, verdict, now_s)
         if step is None:
             self.ended_by = self._why_nobody(now_s)
-        elif self.attempts and not self._is_paid:  # who only stood in line has cost no provider anything
+        elif (made := self.attempts) and self._paid_for <= made:  # who only stood in line has cost no provider anything
             if not self._budget.withdraw():
                 self.ended_by = "the retry budget of the process is used up"
                 return None
-            self._is_paid = True
+            self._paid_for = made + 1
         return step
 
     def left_s(self, now_s: float) -> float:
@@ -224,15 +244,6 @@ class Plan:
             return False
         others = (one for one in self.targets if one is not target and not one.is_asked)
         return self._fallbacks is not None or any(one.absence_now(now_s) is None for one in others)
-
-    def begin(self, target: Target, key: Key | None) -> None:
-        """Note that somebody is asked."""
-        self.attempts += 1
-        self._is_paid = False
-        target.is_asked = True
-        target.is_repeatable = False
-        if key is not None:
-            target.tried += (key,)
 
     def absent(self, now_s: float) -> Iterator[tuple[Target, Absence]]:
         """List who was never asked because it is left out, and why."""

@@ -1,7 +1,7 @@
 """Whom one request asks, in which order, and what bounds it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -14,7 +14,8 @@ from proxy.exchange import Candidate
 from proxy.routing.budget import RetryBudget
 from proxy.routing.failures import OWN_MISTAKE, Verdict
 from proxy.routing.health import ProviderHealth
-from proxy.routing.plan import Plan, Step
+from proxy.routing.lane import Lane
+from proxy.routing.plan import Plan, Step, quick_step
 from proxy.routing.policy import Policies, Policy
 
 POLICY = Policies(Settings()).general
@@ -67,7 +68,8 @@ class Rig:
 
 def ask(plan: Plan, step: Step | None) -> Step:
     assert step is not None
-    plan.begin(step.target, step.key)
+    assert step.target in plan.targets
+    step.begin()
     return step
 
 
@@ -568,3 +570,47 @@ def test_model_that_one_provider_lacks_is_looked_for_elsewhere_only_after_anothe
 
     assert follow(Rig().plan(), [missing]) == ["a/m"]
     assert follow(Rig().plan(), [TIMEOUT, missing]) == ["a/m", "b/m", "c/m"]
+
+
+SPOILS: list[Callable[[ProviderHealth, Lane], object]] = [
+    lambda health, lane: setattr(health, "drained_s", 0.5),
+    lambda health, lane: health.fail(lane, 0.5, 0, 0.5, OVERLOADED, "busy"),
+    lambda health, lane: health.fail(lane, 0.5, 0, 0.5, CONNECT, "refused"),
+    lambda health, lane: setattr(lane, "slow_until_s", 2.0),
+    lambda health, lane: lane.rest(0.5, 30.0),
+    lambda health, lane: [lane.keys.limited(key, 0.5, 30.0) for key in lane.keys.keys] if lane.keys else None,
+]
+
+
+def test_sole_candidate_with_which_all_is_well_is_asked_without_a_plan_its_keys_in_turn() -> None:
+    health = Rig(keys=2).health["a"]
+
+    steps = [quick_step(Candidate("a", "m"), health, 1.0) for _ in range(3)]
+
+    keys = health.lane("m").keys
+    assert keys is not None
+    assert [step and step.key for step in steps] == [keys.keys[0], keys.keys[1], keys.keys[0]]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_it_takes_a_plan_where_anything_is_not_well(spoil: Callable[[ProviderHealth, Lane], object]) -> None:
+    health = Rig(keys=2).health["a"]
+
+    spoil(health, health.lane("m"))
+
+    assert quick_step(Candidate("a", "m"), health, 1.0) is None
+
+
+def test_plan_goes_on_from_who_was_asked_without_one() -> None:
+    rig = Rig(keys=2)
+    candidate = Candidate("a", "m")
+    step = quick_step(candidate, rig.health["a"], 0.0)
+    assert step is not None
+    step.begin()
+
+    plan = Plan([candidate], rig.health, POLICY, rig.budget, rig.random, 0.0, begun=step.target)
+    then = fail(plan, step, LIMITED)
+
+    assert plan.attempts == 1
+    assert then is not None
+    assert (then.target, then.key is step.key) == (step.target, False)

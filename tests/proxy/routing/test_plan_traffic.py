@@ -60,7 +60,7 @@ class World:
         step, asked = plan.first(self.now_s), []
         while step is not None:
             self.now_s += step.wait_s
-            verdict = self._attempt(plan, step)
+            verdict = self._attempt(step)
             asked.append((step, verdict))
             if verdict is None:
                 self.answered += 1
@@ -81,14 +81,14 @@ class World:
             is_out = target.candidate.provider in executed or (absence is not None and absence.is_hard)
             assert target.is_asked or is_out, f"{target.name} was never asked"
 
-    def _attempt(self, plan: Plan, step: Step) -> Verdict | None:
+    def _attempt(self, step: Step) -> Verdict | None:
         self.attempts += 1
         target, key, began_s = step.target, step.key, self.now_s
         health, lane = target.health, target.lane
         assert key is not None
         assert lane.keys is not None
         assert key.hard_until_s <= began_s, "the provider has said when to come back"
-        plan.begin(target, key)
+        step.begin()
         probes = health.begin(lane, began_s)
         self.now_s += 0.05
         verdict = self._draw(target.candidate.provider)
