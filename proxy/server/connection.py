@@ -34,9 +34,9 @@ class ServerProtocol(web.RequestHandler):
     """
 
     __slots__ = (
-        "_has_asked",
         "_is_busy",
         "_is_held",
+        "_line",
         "_server",
         "_waiting",
         "ends_after_reply",
@@ -54,7 +54,8 @@ class ServerProtocol(web.RequestHandler):
         self._waiting = waiting
         self._is_busy = False
         self._is_held = False
-        self._has_asked = False
+        self._line = manager.silent
+        """Where it stands while it is quiet: among those of which nothing has come yet, or that asked before."""
         self.is_quiet = True
         """Nothing of a request has come: it may be closed to make room."""
         self.is_behind = False
@@ -74,12 +75,12 @@ class ServerProtocol(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self._waiting[self] = self._loop.time()
-        self._server.silent[self] = None
+        self._line[self] = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._waiting.pop(self, None)
-        self._leave_line()
+        self._line.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -131,17 +132,14 @@ class ServerProtocol(web.RequestHandler):
             self._is_busy = False
             if self.transport is not None:
                 self.is_quiet = True
-                self._has_asked = True
-                self._server.kept[self] = None
+                self._line = self._server.kept
+                self._line[self] = None
             self._server.end()
 
     def _speak(self) -> None:
         """Note that a request has begun to come."""
         self.is_quiet = False
-        self._leave_line()
-
-    def _leave_line(self) -> None:
-        (self._server.kept if self._has_asked else self._server.silent).pop(self, None)
+        self._line.pop(self, None)
 
     def handle_error(
         self,

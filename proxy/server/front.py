@@ -34,7 +34,8 @@ class Front:
         path, _, query = request.raw_path.partition("?")
         match = self._quick(request.method, path)
         if match is not None and request.version.major == 1:
-            return self._data.handle(request, protocol, path, query.encode("latin-1", "replace"), match)
+            raw_query = query.encode("latin-1", "replace") if query else b""
+            return self._data.handle(request, protocol, path, raw_query, match)
         return self._answer_other(request, protocol)
 
     async def _answer_other(self, request: web.BaseRequest, protocol: ServerProtocol) -> web.StreamResponse:
