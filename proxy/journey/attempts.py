@@ -13,7 +13,6 @@ from proxy.journey.outgoing import Outgoing
 from proxy.journey.race import Contender, LostRace
 from proxy.providers.base import RemoteProvider
 from proxy.reload.generation import Generation
-from proxy.routing.keys import Key
 from proxy.routing.plan import Step
 from proxy.sink import Sink
 from proxy.upstream.endpoint import Endpoint
@@ -119,27 +118,23 @@ class Attempts:
         remote: RemoteProvider,
         sink: Sink,
     ) -> Call:
-        exchange = one.exchange
-        client_key = exchange.caller
-        if exchange.identity is not None or (
-            client_key is not None and not self._may_see_client_key(generation, exchange, remote)
-        ):
+        exchange, key = one.exchange, one.step.key
+        client_key = None if remote.has_credential or exchange.identity is not None else exchange.caller
+        if client_key is not None and not self._may_see_client_key(generation, exchange, remote):
             client_key = None
         if client_key is not None or exchange.request.operation.name == "raw":
             one.is_clients_own = True
-        credential = _credential(remote, one.step.key)
+        credential = _own_credential(remote) if key is None else key.text
         outgoing = Outgoing(exchange, one.step.target.candidate, endpoint, remote, credential, client_key)
         began = partial(self._accounts.began, one) if one.probes else None
         return Call(outgoing, sink, one.step.target, may_go_on, one.attempt, generation.host.dispatch, self._kit, began)
 
     @staticmethod
     def _may_see_client_key(generation: Generation, exchange: Exchange, provider: RemoteProvider) -> bool:
-        """Tell whether the client's own key is for this provider: nobody at another origin could answer.
+        """Tell whether the client's own key is for a provider without any: nobody at another origin could answer.
 
         A key that could be meant for either of two origins goes to neither; `provider/model` and `/proxy/…` say which.
         """
-        if provider.has_credential:
-            return False
         for candidate in exchange.rivals:
             other = generation.endpoints[candidate.provider].remote
             if other is not None and other.origin != provider.origin:
@@ -147,8 +142,6 @@ class Attempts:
         return True
 
 
-def _credential(remote: RemoteProvider, key: Key | None) -> str | None:
-    """Choose the credential to send: the key that is held now, or, where none is held any more, the request's own."""
-    if key is not None:
-        return key.text
+def _own_credential(remote: RemoteProvider) -> str | None:
+    """Choose the credential to send where no key is held any more: the request's own revision may have one."""
     return remote.credentials[0] if remote.credentials else None
