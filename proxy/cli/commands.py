@@ -1,6 +1,7 @@
 """The command line: its verbs, the options that all of them take, and which module does the work."""
 
 import argparse
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -173,7 +174,9 @@ def run(arguments: list[str] | None) -> int:
     Each of the two is imported only where it is meant, by name: the proxy with its event loop takes half a second.
     """
     options = parse(arguments)
+    gc.disable()  # nothing that an import makes is garbage, and looking for some is a twentieth of the start
     module = import_module("proxy.cli.session" if options.verb else "proxy.cli.start")
+    gc.enable()
     code: int = module.run(options)
     return code
 
