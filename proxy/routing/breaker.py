@@ -25,7 +25,8 @@ class Breaker:
     meets too late says nothing about now. Between two openings at least the first one's cooldown passes. The window
     is looked at when something fails, so that a success never opens.
 
-    All of it is on the path of every request. While `is_calm`, only `succeed` and `fail` need to be called.
+    All of it is on the path of every request. While `is_calm`, only `count`, for each success, and `fail` need to be
+    called.
 
     Args:
         settings: with `enabled: false` everybody is admitted, and nothing counts.
@@ -121,6 +122,13 @@ class Breaker:
             self.state, self.since_s = "half_open", now_s
         return True
 
+    def count(self, now_s: float) -> None:
+        """Note that an attempt went well, while all is calm: then there is nothing else to it."""
+        window = self._window
+        if now_s >= window.half_ends_s:
+            window.turn(now_s)
+        window.requests += 1
+
     def succeed(self, now_s: float, began_s: float, is_probe: bool = False) -> State | None:
         """Note that an attempt went well.
 
@@ -129,17 +137,12 @@ class Breaker:
         Returns:
             The new state if this changed it.
         """
-        window = self._window
-        if self.is_calm and now_s < window.half_ends_s and not is_probe:  # nearly always
-            window.requests += 1
-            return None
         if is_probe:
             self._give_back(began_s)
         if began_s < self._counts_from_s or not self.settings.enabled:
             return None
         if self.state == "closed":
-            window.turn(now_s)
-            window.requests += 1
+            self.count(now_s)
             self._in_a_row = 0
             self.is_calm = now_s >= self._slow_until_s
             return None

@@ -264,8 +264,8 @@ class ProviderHealth:
     def succeed(self, lane: Lane, began_s: float, probes: int, now_s: float) -> tuple[Change, ...]:
         """Note that an attempt gets an answer."""
         if not probes and self.breaker.is_calm and lane.breaker.is_calm:
-            self.breaker.succeed(now_s, began_s)
-            lane.breaker.succeed(now_s, began_s)
+            self.breaker.count(now_s)
+            lane.breaker.count(now_s)
             return ()
         one = self.breaker.succeed(now_s, began_s, bool(probes & PROVIDER_PROBE))
         other = lane.breaker.succeed(now_s, began_s, bool(probes & LANE_PROBE))
