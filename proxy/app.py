@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,15 @@ class App:
             rearranged,
             calls_tool,
             give_back,
+            self._imagine,
             self.stores.current,
         )
 
     def _targets(self, exchange: Exchange) -> Sequence[Candidate]:
         return self.pipeline.targets(exchange)
+
+    def _imagine(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: str) -> Exchange:
+        return self._data.imagine(method, target, headers, body, peer)
 
     def _refresh(self, exchange: Exchange, audience: Audience) -> bool:
         return self.pipeline.refresh(exchange, audience)

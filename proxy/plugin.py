@@ -1,7 +1,7 @@
 """What a plugin is made of: its config model, its base class, what it is given, and what it gives back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -46,6 +46,20 @@ def nothing_shared() -> SharedStore | None:
     return None
 
 
+class Imagine(Protocol):
+    """Makes the exchange that a request would be, for those who want to know what would become of it."""
+
+    def __call__(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: str) -> Exchange:
+        """Read a request.
+
+        Args:
+            target: path and query.
+        Raises:
+            ProxyError: it would be refused; not for its sender or its size, which are not looked at.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PluginContext:
     """All that a plugin gets from the machinery.
@@ -64,6 +78,7 @@ class PluginContext:
         rearrange: makes a recorded whole body the answer to an exchange, in the manner (stream or not) that it asks for
             and with what is the exchange's own; None if that cannot be done exactly.
         calls_tool: tells whether a recorded whole body, an answer to this exchange, calls a tool; in doubt, yes.
+        imagine: makes the exchange that a request would be.
         give_back: returns what was freed to the system, 170 ms for each GB; after much was let go of at once.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
         store: gives what several proxies share (section `store`), None where there is none. Ask at each use: it is
@@ -82,6 +97,7 @@ class PluginContext:
     rearrange: Callable[[Exchange, bytes], Reply | None]
     calls_tool: Callable[[Exchange, bytes], bool]
     give_back: Callable[[], None]
+    imagine: Imagine
     store: Callable[[], SharedStore | None] = nothing_shared
 
 

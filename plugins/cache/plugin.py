@@ -1,16 +1,21 @@
 """Answers a repeated question without asking a provider again."""
 
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
 
+from plugins.cache.admin import CacheRoutes
 from plugins.cache.desk import Answer, Desk
+from plugins.cache.issues import cache_issues
 from plugins.cache.ledger import Ledger
 from plugins.cache.memory import MemoryStore
 from plugins.cache.settings import CacheConfig
 from plugins.cache.shared import SharedEntries
 from proxy import hookimpl
 from proxy.exchange import Exchange
-from proxy.plugin import Plugin, PluginContext
+from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
+
+MUCH_BYTES: Final = 4 << 20
+"""So much must have become free for the system to be given it back: looking for it takes milliseconds."""
 
 
 class CachePlugin(Plugin[CacheConfig]):
@@ -25,6 +30,9 @@ class CachePlugin(Plugin[CacheConfig]):
         self._ledger = Ledger(context.metrics)
         self._desk = Desk(config, context, self._store, self._shared, self._ledger)
         self._store.grace_s = self._desk.windows.grace_s
+        self._routes = CacheRoutes(
+            context, lambda: self.config, self._desk, self._store, self._shared, self._ledger, self._give_back
+        )
         context.metrics.gauge("cache_entries", "Answers that are kept in memory.", read=lambda: len(self._store))
         context.metrics.gauge("cache_bytes", "Memory that kept answers take.", read=lambda: self._store.used_bytes)
 
@@ -44,6 +52,16 @@ class CachePlugin(Plugin[CacheConfig]):
         return self._desk.ask(exchange)
 
     @hookimpl
+    def admin_routes(self) -> Sequence[AdminRoute]:
+        """Answer operators under `/cache`."""
+        return self._routes.routes()
+
+    @hookimpl
+    def config_issues(self) -> Sequence[Issue]:
+        """Tell what the settings in force may lead to."""
+        return list(cache_issues(self.config, has_store=self.context.store() is not None))
+
+    @hookimpl
     async def reset(self) -> Mapping[str, int]:
         """Keep nothing, and count anew."""
         self._ledger.forget()
@@ -59,6 +77,3 @@ class CachePlugin(Plugin[CacheConfig]):
         """Return memory to the system where much became free."""
         if before_bytes - self._store.used_bytes > MUCH_BYTES:
             self.context.give_back()
-
-
-MUCH_BYTES = 4 << 20

@@ -69,6 +69,22 @@ class SharedEntries:
             if not cursor:
                 return deleted
 
+    async def lines(self, chosen: Callable[[Line], bool], limit: int) -> list[Line]:
+        """List what entries say of themselves, in no order, until there are enough. Raises StoreUnavailable."""
+        found: list[Line] = []
+        cursor = 0
+        while True:
+            cursor, names = await self._find(cursor)
+            for at in range(0, len(names), STEP):
+                beginnings = await self._beginnings(names[at : at + STEP])
+                found += [line for line in map(line_of, beginnings) if line is not None and chosen(line)]
+            if not cursor or len(found) >= limit:
+                return found[:limit]
+
+    async def _beginnings(self, names: Sequence[bytes]) -> list[bytes]:
+        beginnings: list[bytes] = await self._ask(lambda backend: backend.beginnings(names))
+        return beginnings
+
     async def _delete_some(self, keys: Sequence[bytes]) -> int:
         def act(backend: Any) -> Awaitable[int]:  # Any: as `_backend`
             unlinking: Awaitable[int] = backend.unlink([backend.name_of(key.hex()) for key in keys])
@@ -83,8 +99,7 @@ class SharedEntries:
     async def _clear_some(self, names: Sequence[bytes], chosen: Callable[[Line], bool] | None) -> int:
         going = names
         if chosen is not None:
-            beginnings = await self._ask(lambda backend: backend.beginnings(names))
-            lines = zip(names, map(line_of, beginnings), strict=True)
+            lines = zip(names, map(line_of, await self._beginnings(names)), strict=True)
             going = [name for name, line in lines if line is None or chosen(line)]
         deleted: int = await self._ask(lambda backend: backend.unlink(going)) if going else 0
         return deleted

@@ -81,6 +81,17 @@ VERBS: Final = (
         default="list",
     ),
     Verb(
+        "cache",
+        "the answers that are kept",
+        (
+            Verb("status", "show how full it is, how often it answers, and what that saved"),
+            Verb("entries", "list what is kept, newest first"),
+            Verb("clear", "throw it away, all or by model, key, caller or age"),
+            Verb("explain", "show whether a request would be answered, and what makes it miss"),
+        ),
+        default="status",
+    ),
+    Verb(
         "keys",
         "the virtual keys of clients",
         (

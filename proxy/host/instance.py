@@ -13,7 +13,7 @@ from proxy.host.hook_rules import new_plugin_manager
 from proxy.host.hooks import ARGUMENTS, adapt
 from proxy.host.loader import LoadedPlugin
 from proxy.metrics import Registry
-from proxy.plugin import AdminRoute, Plugin, PluginConfig, PluginContext, nothing_shared
+from proxy.plugin import AdminRoute, Imagine, Plugin, PluginConfig, PluginContext, nothing_shared
 from proxy.store import SharedStore
 from proxy.tasks import Tasks
 
@@ -36,6 +36,7 @@ class Machinery:
     rearrange: Callable[[Exchange, bytes], Reply | None]
     calls_tool: Callable[[Exchange, bytes], bool]
     give_back: Callable[[], None]
+    imagine: Imagine
     store: Callable[[], SharedStore | None] = nothing_shared
 
 
@@ -83,6 +84,7 @@ class Instance:
             rearrange=tools.rearrange,
             calls_tool=tools.calls_tool,
             give_back=tools.give_back,
+            imagine=tools.imagine,
             store=tools.store,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)

@@ -91,7 +91,7 @@ class DataSide:
                 or not facts.fit(request.raw_headers)
             ):
                 facts, match, error = self._look(request, protocol, path, query, match, guard)
-            exchange = self._open(request, protocol.peer, path, query, facts, match, received_s)
+            exchange = self._open(request.method, protocol.peer, path, query, facts, match, received_s)
             wire = FORMATS[match.operation.format]
             extra = self._extra(exchange, guard, facts.fields)
             sink = ClientSink(request, protocol, exchange, wire, self._clock, extra)
@@ -176,7 +176,7 @@ class DataSide:
 
     def _open(
         self,
-        request: web.BaseRequest,
+        method: str,
         peer: str,
         path: str,
         query: bytes,
@@ -186,7 +186,7 @@ class DataSide:
     ) -> Exchange:
         inner = Request(
             match.operation,
-            method=request.method,
+            method=method,
             path=path.encode("latin-1", "replace") if match.upstream_path is None else match.upstream_path,
             query=query,
             headers=facts.headers,
@@ -204,6 +204,27 @@ class DataSide:
             trace_id=facts.trace_id,
             named_provider=match.provider,
         )
+
+    def imagine(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: str) -> Exchange:
+        """Make the exchange that a request would be, for those who want to know what would become of it.
+
+        Args:
+            target: path and query.
+        Raises:
+            ProxyError: the request would be refused; not for its sender or its size, which are not looked at.
+        """
+        path, _, query_text = target.partition("?")
+        query = query_text.encode("latin-1", "replace")
+        pairs = headers.items()
+        raw = tuple((name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in pairs)
+        facts = HeaderFacts(raw)
+        match = self._find(method, path, query, facts.fields)
+        exchange = self._open(method, peer, path, query, facts, match, self._clock())
+        exchange.is_dry_run = True
+        exchange.request.body = body
+        if match.operation.reads_body:
+            self._interpret(exchange)
+        return exchange
 
     @staticmethod
     def _extra(exchange: Exchange, guard: Guard, fields: dict[bytes, bytes]) -> bytes:

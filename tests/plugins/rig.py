@@ -20,6 +20,7 @@ NO_CORE: Final = (
     lambda exchange, body: None,
     lambda exchange, body: False,
     lambda: None,
+    lambda method, target, headers, body, peer: make_exchange(body),
 )
 """What a plugin gets of a core that is not there: no folder, candidates, refresh, other form of a reply, tools."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from proxy.cli.exits import DONE
 from proxy.cli.keys.target import show_text
+from proxy.cli.pairs import pair
 from proxy.cli.session import Session
 
 
@@ -31,14 +32,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expires", metavar="WHEN", help="after how long it ends (90d), or when (2026-12-31T00:00:00Z)"
     )
-
-
-def pair(text: str) -> tuple[str, str]:
-    """Read a name with its value."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def limit(text: str) -> tuple[str, float]:

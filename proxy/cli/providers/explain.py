@@ -5,6 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from proxy.cli.exits import DONE
+from proxy.cli.pairs import pair
 from proxy.cli.providers.status import milliseconds
 from proxy.cli.screen import Painted, Screen
 from proxy.cli.session import Session
@@ -20,16 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", action="store_true", help="the request asks for a stream")
     parser.add_argument("--size", metavar="SIZE", help="size of its body, such as 64KB")
     parser.add_argument(
-        "--header", metavar="NAME=VALUE", type=header, action="append", default=[], help="a header it has; no secret"
+        "--header", metavar="NAME=VALUE", type=pair, action="append", default=[], help="a header it has; no secret"
     )
-
-
-def header(text: str) -> tuple[str, str]:
-    """Read a header."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def run(options: argparse.Namespace, session: Session) -> int:
