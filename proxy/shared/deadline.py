@@ -4,7 +4,7 @@ import asyncio
 from typing import Final, Self
 
 GRACE_S: Final = 0.001
-"""The loop gets this long to hand over an answer that has come: it may have been busy elsewhere when it came."""
+"""The loop gets this long to hand over an answer that has come."""
 AGAIN_S: Final = 0.005
 """What goes on after it was cancelled is cancelled again this often."""
 
@@ -16,11 +16,13 @@ class Deadline:
     would else wait for ever. Leaving it raises TimeoutError where the time was over, and CancelledError where the
     task itself was cancelled meanwhile.
 
+    A loop that was busy with something else takes its time from what it encloses: as much is given back, up to half.
+
     Args:
         seconds: from entering to the first cancellation.
     """
 
-    __slots__ = ("_before", "_cuts", "_seconds", "_task", "_timer")
+    __slots__ = ("_before", "_cuts", "_due_s", "_loop", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -36,7 +38,9 @@ class Deadline:
         if task is None:
             raise RuntimeError("a deadline is for what runs in a task")
         self._task, self._before = task, task.cancelling()
-        self._timer = asyncio.get_running_loop().call_later(max(self._seconds - 2 * GRACE_S, 0.0), self._wait_a_little)
+        self._loop = asyncio.get_running_loop()
+        self._due_s = self._loop.time() + max(self._seconds - 2 * GRACE_S, 0.0)
+        self._timer = self._loop.call_at(self._due_s, self._wait_a_little)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -50,9 +54,10 @@ class Deadline:
 
     def _wait_a_little(self) -> None:
         """Cut only after the loop has looked for what has come: this timer may be late, and the answer there."""
-        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._cut)
+        late_s = self._loop.time() - self._due_s
+        self._timer = self._loop.call_later(GRACE_S + min(max(late_s - GRACE_S, 0.0), self._seconds / 2), self._cut)
 
     def _cut(self) -> None:
         self._cuts += 1
         self._task.cancel()
-        self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self._cut)
+        self._timer = self._loop.call_later(AGAIN_S, self._cut)

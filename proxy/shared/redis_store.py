@@ -203,10 +203,13 @@ class RedisStore:
         self._prober = self._tasks.spawn(self._find_back(), name="probe of the shared store")
 
     async def _try_first(self) -> None:
-        why = await self._try(self._client.redis.ping)
-        if why is not None and not self._circuit.is_open:
-            self._circuit.open(self._clock())
-            self._leave_alone(f"it did not answer at first: {why}")
+        era = self._circuit.era
+        while self._circuit.era == era:  # as often as it takes, with the calls that come meanwhile
+            why = await self._try(self._client.redis.ping)
+            if why is None:
+                self._circuit.succeed(era)
+                return
+            self._count(era, why)
 
     async def _find_back(self) -> None:
         while self._circuit.is_open:

@@ -117,19 +117,55 @@ def test_answer_that_came_while_the_loop_was_busy_is_not_late(run: Loop) -> None
     assert run(ask()) == b"?"
 
 
+@LOOPS
+def test_time_that_the_loop_spent_elsewhere_is_given_back(run: Loop) -> None:
+    async def ask() -> bytes:
+        echo = await asyncio.to_thread(_EchoThread, delay_s=0.02)
+        try:
+            with Deadline(0.1):
+                asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+                reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+                writer.write(b"?")
+                answer = await reader.readexactly(1)
+            writer.close()
+            return answer
+        finally:
+            await asyncio.to_thread(echo.end)
+
+    assert run(ask()) == b"?"
+
+
+async def test_time_that_is_given_back_has_an_end() -> None:
+    began_s = time.monotonic()
+
+    async def within() -> None:
+        with Deadline(0.1):
+            asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+            await forever()
+
+    with pytest.raises(TimeoutError):
+        await within()
+
+    assert 0.3 + 0.04 < time.monotonic() - began_s < 0.3 + 0.05 + SLACK_S
+
+
 class _EchoThread:
     """Answers one byte from a thread, so that it answers while the loop is held up."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self._delay_s = delay_s
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         connection, _ = self._socket.accept()
+        connection.settimeout(5)
         with connection:
-            connection.sendall(connection.recv(1))
+            byte = connection.recv(1)
+            time.sleep(self._delay_s)
+            connection.sendall(byte)
             connection.recv(1)
 
     def end(self) -> None:
