@@ -200,6 +200,7 @@ class App:
             header_timeout_s=lambda: self._now.header_timeout,
             max_connections=self._max_connections,
             keep_alive_s=lambda: self._now.keep_alive_timeout,
+            goes_on=self.pipeline.goes_on,
             events=self.events,
         )
         self._listeners: Sequence[asyncio.Server] = ()
@@ -386,6 +387,7 @@ class App:
         for listener in self._listeners:
             listener.close()
         self._server.close()
+        self.pipeline.end_all()
         await self._server.shutdown(0.5)
         await self.configuration.close()
         self._vitals.stop()

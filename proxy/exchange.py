@@ -1,6 +1,6 @@
 """One client request and all that follows from it: what hooks, providers and the relay hand to each other."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -288,6 +288,10 @@ class Audience(Protocol):
         """Wait until it has caught up, or has given up whoever is too slow."""
         ...
 
+    def when_unwanted(self, act: Callable[[], object]) -> None:
+        """Take what is to be called once nobody reads any more; asked when the client has left and others read on."""
+        ...
+
     def concluded(self, exchange: "Exchange") -> None:
         """Take note that the exchange has ended, and all is known of it; exactly once, before `post_response`."""
         ...
@@ -335,6 +339,8 @@ class Exchange:
     """Whom the caller was recognised as; then nothing of its credentials is passed on."""
     audience: Audience | None = None
     """Set in `pre_request` by a plugin that reads the response, too."""
+    has_client_left: bool = False
+    """The client left, and the work goes on for its audience."""
     is_background: bool = False
     """No client waits for it, and `pre_request` was not called: what was asked before is asked anew."""
     is_dry_run: bool = False

@@ -21,7 +21,7 @@ from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
-from proxy.journey.flight import Flight, Nobody, Shared
+from proxy.journey.shared_sink import Nobody, Shared
 from proxy.journey.journey import Journey, deadline_s, priority_of
 from proxy.journey.kit import Kit
 from proxy.journey.news import News
@@ -154,7 +154,6 @@ class Pipeline:
         generation = self.generation
         dispatch = generation.host.dispatch
         exchange.revision = generation.revision
-        flight: Flight | None = None
         self._running[exchange] = asyncio.current_task()
         try:
             if not self.slots.try_take():
@@ -169,30 +168,23 @@ class Pipeline:
             elif exchange.audience is None:
                 await self._journey(generation, exchange, sink).run()
             else:
-                flight = self._fly(generation, exchange, sink, exchange.audience)
-                await flight.follow()
+                await self._accompanied(generation, exchange, sink, exchange.audience)
         except ProxyError as error:
             await self._fail_or_replace(generation, exchange, sink, error)
         except ConnectionError:
             exchange.status = CLIENT_LEFT
             sink.abort()
         except asyncio.CancelledError:
-            is_ours = exchange.cancelled_by is not None and self._was_ours(exchange)
-            if flight is not None:
-                flight.leave(is_over=is_ours)
-            if not is_ours:
+            if exchange.cancelled_by is None or not self._was_ours(exchange):
                 exchange.status = CLIENT_LEFT
                 raise
-            self._fail(exchange, sink, Cancelled(exchange.cancelled_by or ""))
+            self._fail(exchange, sink, Cancelled(exchange.cancelled_by))
         except Exception as error:  # a defect of ours: contained, told, never shown in detail
             self._fail(exchange, sink, self._defect(exchange, error))
         finally:
-            if flight is not None and not flight.has_landed:
-                self._kit.tasks.spawn(self._outlive(generation, exchange, flight), name="flight left alone")
-            else:
-                self._conclude(generation, exchange)
-                if dispatch.post_response:
-                    await dispatch.run_post_response(exchange)
+            self._conclude(generation, exchange)
+            if dispatch.post_response:
+                await dispatch.run_post_response(exchange)
 
     async def abandon(self, exchange: Exchange) -> None:
         """End an exchange whose client left before its request was whole."""
@@ -233,10 +225,34 @@ class Pipeline:
 
     # -- others who read the response ----------------------------------------------------------------------------
 
-    def _fly(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> Flight:
-        """Begin upstream work that others may join, so that it does not end with the client."""
+    async def _accompanied(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> None:
+        """Have a provider answer while others read the response; they hear how it ends."""
         shared = Shared(sink, audience, self._audience_failed)
-        return Flight(shared, self._journey(generation, exchange, shared).run(), self._kit.tasks)
+        is_whole, failure = False, None
+        try:
+            await self._journey(generation, exchange, shared).run()
+            is_whole = True
+        except ProxyError as error:
+            failure = error
+            raise
+        finally:
+            if not is_whole:
+                shared.broke_off(failure)
+
+    def goes_on(self, exchange: Exchange) -> bool:
+        """Take note that a client left before its answer was whole; True if the work goes on for others."""
+        audience, task = exchange.audience, self._running.get(exchange)
+        if audience is None or task is None or not audience.is_wanted:
+            return False
+        exchange.has_client_left = True
+        audience.when_unwanted(task.cancel)
+        return True
+
+    def end_all(self) -> None:
+        """End what goes on without a client; the clients of the rest are told by their connections."""
+        for exchange, task in list(self._running.items()):
+            if exchange.has_client_left and task is not None:
+                task.cancel()
 
     def _audience_failed(self, error: Exception) -> None:
         self._events.emit("ERROR", "plugin_failed", f"a plugin that read a response failed: {error!r}")
@@ -251,16 +267,6 @@ class Pipeline:
             return out_of_memory()
         self._events.emit("ERROR", "internal_error", f"exchange {exchange.id}: {error!r}", request_id=exchange.id)
         return ProxyError("internal error; the log has it under this request id")
-
-    async def _outlive(self, generation: Generation, exchange: Exchange, flight: Flight) -> None:
-        """See the upstream work of an exchange to its end whose client did not wait for it."""
-        self._running[exchange] = flight.task
-        try:
-            await asyncio.wait((flight.task,))
-        finally:
-            self._conclude(generation, exchange)
-            if (dispatch := generation.host.dispatch).post_response:
-                await dispatch.run_post_response(exchange)
 
     async def _fail_or_replace(self, generation: Generation, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """Tell the client of an error, unless the audience has a better answer."""
@@ -396,6 +402,8 @@ class Pipeline:
         sink.fail(error)
 
     def _conclude(self, generation: Generation, exchange: Exchange) -> None:
+        if exchange.has_client_left:
+            exchange.status = CLIENT_LEFT
         if exchange.has_slot:
             self.slots.release()
         del self._running[exchange]

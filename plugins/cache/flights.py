@@ -62,14 +62,17 @@ class Flights:
             Refused: the calls failed; it says how.
         """
         while True:
-            recording.followers += 1
+            recording.follow()
+            is_reading = False
             try:
                 is_begun = await recording.begun(self.wait_s)
                 if is_begun and not is_same(recording.question.shape, question.shape):
                     await recording.ended()
                 reply = self._answer(exchange, recording, question.shape, arrange) if is_begun else None
+                is_reading = reply is not None and reply.events is not None
             finally:
-                recording.followers -= 1
+                if not is_reading:
+                    recording.unfollow()
             if reply is not None:
                 return reply
             if recording.is_cut_short:

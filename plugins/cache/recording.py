@@ -56,6 +56,7 @@ class Recording:
     _offset = 0
     """Parts that are gone already."""
     _changed: "asyncio.Future[None] | None" = None
+    _unwanted: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -150,6 +151,10 @@ class Recording:
         """Give an older answer in place of an error, if there is one that may be given."""
         return None if self._instead is None else self._instead(exchange, error)
 
+    def when_unwanted(self, act: Callable[[], object]) -> None:
+        """Have the call broken off when the last follower leaves: its client has left already."""
+        self._unwanted = act
+
     def concluded(self, exchange: Exchange) -> None:
         """Hand it to whoever keeps answers."""
         self._done(exchange, self)
@@ -159,6 +164,16 @@ class Recording:
         return self._instead is not None and error.status in TEMPORARY_STATUSES
 
     # -- followers ---------------------------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Count one more who waits or reads."""
+        self.followers += 1
+
+    def unfollow(self) -> None:
+        """Count one less; the last one ends a call whose client has left."""
+        self.followers -= 1
+        if not self.followers and self._unwanted is not None and self.state in ("waiting", "coming"):
+            self._unwanted()
 
     async def begun(self, wait_s: float) -> bool:
         """Wait until it comes or has failed; False if neither happened in time."""
@@ -176,14 +191,13 @@ class Recording:
             await self._change()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Give what came so far, then what comes.
+        """Give what came so far, then what comes, to one who was counted by `follow`.
 
         Raises:
             ProxyError: the call's own error, or UpstreamCut if this reader was let go of.
         """
         me = object()
         self._positions[me] = 0
-        self.followers += 1
         try:
             while True:
                 at = self._positions.get(me)
@@ -204,7 +218,7 @@ class Recording:
                     await self._change()
         finally:
             self._positions.pop(me, None)
-            self.followers -= 1
+            self.unfollow()
             self._tell()
 
     # -- inside ------------------------------------------------------------------------------------------------------

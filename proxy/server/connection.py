@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from proxy.events import Events
+from proxy.exchange import Exchange
 from proxy.server.answers import plain_error
 from proxy.server.facts import HeaderFacts
 
@@ -40,6 +41,7 @@ class ServerProtocol(web.RequestHandler):
         "_server",
         "_waiting",
         "ends_after_reply",
+        "exchange",
         "facts",
         "has_begun",
         "is_behind",
@@ -64,6 +66,8 @@ class ServerProtocol(web.RequestHandler):
         self.ends_after_reply = False
         self.is_surplus = False
         """It is one more than may be: only the admin side answers it."""
+        self.exchange: Exchange | None = None
+        """What is being answered on the data side."""
         self.facts: HeaderFacts | None = None
         """What the headers of the last request said."""
         self.peer = ""
@@ -78,9 +82,11 @@ class ServerProtocol(web.RequestHandler):
         self._line[self] = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and cancel its request, unless others read the response."""
         self._waiting.pop(self, None)
         self._line.pop(self, None)
+        exchange, server = self.exchange, self._server
+        server.handler_cancellation = exchange is None or not server.goes_on(exchange)  # asked by the next call
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -169,6 +175,7 @@ class ConnectionServer(web.Server):
 
     Args:
         header_timeout_s: asked at each sweep, so that it changes live.
+        goes_on: told that a client has left; whether its request goes on for others.
         max_connections: likewise. When they are all there, one that was idle the longest gives way to a new one.
     """
 
@@ -179,9 +186,11 @@ class ConnectionServer(web.Server):
         header_timeout_s: Callable[[], float],
         max_connections: Callable[[], int],
         keep_alive_s: Callable[[], float],
+        goes_on: Callable[[Exchange], bool],
         events: Events,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
+        self.goes_on = goes_on
         self._header_timeout_s = header_timeout_s
         self._max_connections = max_connections
         self._keep_alive_s = keep_alive_s

@@ -107,11 +107,13 @@ class DataSide:
             if error is not None:
                 await self._pipeline.refuse(exchange, sink, error)
             else:
+                protocol.exchange = exchange
                 await self._pipeline.run(exchange, sink, None if match.operation.reads_body else answer_listing)
             if not request.content.is_eof() and not sink.is_cut:
                 await discard(request.content)
             return sink.written
         finally:
+            protocol.exchange = None
             protocol.end()
 
     def _look(

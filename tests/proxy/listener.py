@@ -1,5 +1,7 @@
 """A plugin that listens to every relayed response, as a cache does; requests steer it by headers."""
 
+from collections.abc import Callable
+
 from proxy import hookimpl
 from proxy.errors import ProxyError
 from proxy.exchange import Exchange, Reply
@@ -40,6 +42,9 @@ class Listener:
 
     async def drain(self) -> None:
         """Never be behind."""
+
+    def when_unwanted(self, act: Callable[[], object]) -> None:
+        self.unwanted = act
 
     def concluded(self, exchange: Exchange) -> None:
         self.concluded_with.append(exchange.status)
