@@ -21,12 +21,12 @@ from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
-from proxy.journey.shared_sink import Nobody, Shared
 from proxy.journey.journey import Journey, deadline_s, priority_of
 from proxy.journey.kit import Kit
 from proxy.journey.news import News
 from proxy.journey.overview import Overview
 from proxy.journey.prober import Prober
+from proxy.journey.shared_sink import Nobody, Shared
 from proxy.metrics import LATENCY_BUCKETS_S, Distribution, Registry, Value
 from proxy.redaction import Redactor
 from proxy.reload.generation import Generation

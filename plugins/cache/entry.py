@@ -11,10 +11,6 @@ NUMBERS_BYTES: Final = 6 * 32
 """Four floats and three integers; the status is one of those that exist once."""
 
 
-SHARED_CHARS: Final = 200
-"""Longer names of an entry are counted, because their length is the client's choice; entries share the others."""
-
-
 @dataclass(slots=True)
 class Entry:
     """A complete successful answer. Nobody changes it once it is made, which is cheaper without being enforced.
@@ -64,16 +60,11 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is free again when the entry goes, of which names are counted only where they are long."""
-        size_bytes = BARE_BYTES
-        if self.body:
-            size_bytes += LARGE_BYTES + len(self.body)
-        if self.head:
-            size_bytes += SMALL_BYTES + (len(self.head) & -ALIGNMENT_BYTES)
+        """Memory that is free again when the entry goes; entries of one caller have its name in common, or not."""
+        size_bytes = BARE_BYTES + len(self.body) + len(self.head) + len(self.pace)
         if self.pace:
-            size_bytes += LARGE_BYTES + len(self.pace)
-        names = len(self.partition) + len(self.model or "") + len(self.served_model or "")
-        return size_bytes if names <= SHARED_CHARS else size_bytes + names
+            size_bytes += PART_BYTES
+        return size_bytes + len(self.partition) // 2 + len(self.model or "") + len(self.served_model or "")
 
 
 def _room(part: object) -> int:
@@ -81,12 +72,14 @@ def _room(part: object) -> int:
     return (sys.getsizeof(part) + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
 
 
-SMALL_BYTES: Final = _room(b"")
-"""What a small object takes besides its content, which is rounded down."""
-LARGE_BYTES: Final = SMALL_BYTES + ALIGNMENT_BYTES
-"""What a large object takes besides its content."""
+PART_BYTES: Final = _room(b"") + ALIGNMENT_BYTES // 2
+"""What a part takes besides its content, the allocator's rounding included."""
 
 BARE_BYTES: Final = (
-    _room(Entry(b"", "", "", "", None, 200, b"", b"", "", 0.0, 0.0)) + NUMBERS_BYTES + _room(bytes(16))  # the key
+    _room(Entry(b"", "", "", "", None, 200, b"", b"", "", 0.0, 0.0))
+    + NUMBERS_BYTES
+    + _room(bytes(16))  # the key
+    + 2 * PART_BYTES  # head and body
+    + 2 * _room("")  # both names of the model
 )
 """An entry without its parts."""

@@ -37,19 +37,12 @@ class Ghosts:
 
     def add(self, key: bytes) -> None:
         """Remember a key, a digest of at least 8 bytes."""
-        self._slots[self._slot_of(key)] = _print_of(key)
+        self._slots[int.from_bytes(key[:4]) & (len(self._slots) - 1)] = int.from_bytes(key[4:8]) | 1  # 0 is empty
 
     def pop(self, key: bytes) -> bool:
         """Tell whether a key is remembered, and forget it."""
-        slot = self._slot_of(key)
-        if self._slots[slot] != _print_of(key):
+        slot = int.from_bytes(key[:4]) & (len(self._slots) - 1)
+        if self._slots[slot] != int.from_bytes(key[4:8]) | 1:
             return False
         self._slots[slot] = 0
         return True
-
-    def _slot_of(self, key: bytes) -> int:
-        return int.from_bytes(key[:4]) & (len(self._slots) - 1)
-
-
-def _print_of(key: bytes) -> int:
-    return int.from_bytes(key[4:8]) | 1  # 0 is an empty slot

@@ -19,6 +19,7 @@ class Ledger:
         self._series: dict[str, Value] = {
             name: results.series(name) for name in ("hit", "stale", "coalesced", "miss", "bypass", "refresh")
         }
+        self._missed = self._series["miss"]
         self._reasons = metrics.counter("cache_misses_total", "Requests that were asked anew, by reason.", ("reason",))
         self._usd = metrics.counter("cache_saved_usd_total", "What answers from the cache would have cost.").series()
         self._seconds = metrics.counter(
@@ -44,7 +45,8 @@ class Ledger:
 
     def missed(self, reason: str) -> None:
         """Count a request that is asked anew."""
-        self.came_to("miss")
+        self._results["miss"] += 1
+        self._missed.value += 1
         self._misses[reason] += 1
         self._reasons.inc(reason)
 

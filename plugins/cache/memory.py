@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 from plugins.cache.entry import Entry
 from plugins.cache.ghosts import Ghosts
-from plugins.cache.names import SharedNames
 from plugins.cache.queues import PLACE_BYTES, Place, Queue
 
 Reason = Literal["size", "bytes", "ttl", "cleared"]
@@ -22,7 +21,7 @@ CLOCK_STEP_S: Final = 60.0
 """Who was stored later than this from now was stored before the clock was set back: its age is unknown."""
 
 SWEPT_BY_A_PUT: Final = 2
-"""So that what is too old leaves before anything that is not, without a timer."""
+"""So that what is too old leaves without a timer; with one look, new ones would come as fast as they are looked at."""
 
 
 class MemoryStore:
@@ -51,7 +50,6 @@ class MemoryStore:
         self._newcomers = Queue()
         self._main = Queue()
         self._gone = Ghosts(0)
-        self._names = SharedNames()
         self._broom: Place | Queue = self._newcomers
         """Whom the sweep looks at next; a queue: it is at its head."""
 
@@ -96,24 +94,27 @@ class MemoryStore:
         Returns:
             False if it is too old already, or larger than all the room; then nothing has changed.
         """
-        if len(self._places) >= self._gone.room:
-            self._gone.fit(len(self._places) + 1)
+        gone, places = self._gone, self._places
         size_bytes = entry.size_bytes + PLACE_BYTES
-        if self.size < 1 or size_bytes + self._gone.size_bytes > self.max_bytes or self._is_over(entry, now_s):
+        is_over = not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s
+        if is_over or self.size < 1 or size_bytes + gone.size_bytes > self.max_bytes:
             return False
+        if len(places) >= gone.room:
+            gone.fit(len(places) + 1)
         self.sweep(now_s, SWEPT_BY_A_PUT)
-        older = self._places.pop(entry.key, None)
+        older = places.pop(entry.key, None)
         if older is not None:
             self._unlink(older)
-        self._make_room(self.size - 1, self.max_bytes - size_bytes)
-        self._names.share(entry)
-        place = Place(entry, size_bytes)
+        if len(places) >= self.size or self.used_bytes + size_bytes > self.max_bytes:
+            self._make_room(self.size - 1, self.max_bytes - size_bytes)
+        place = places[entry.key] = Place(entry, size_bytes)
         if older is not None:
             place.hits, place.uses = older.hits, older.uses
             older.queue.append(place)
+        elif gone.pop(entry.key):
+            self._main.append(place)
         else:
-            (self._main if self._gone.pop(entry.key) else self._newcomers).append(place)
-        self._places[entry.key] = place
+            self._newcomers.append(place)
         return True
 
     def first_to_go(self, size_bytes: int) -> Entry | None:

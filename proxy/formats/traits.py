@@ -32,8 +32,12 @@ def has_tool_calls(operation: Operation, body: bytes, is_stream: bool) -> bool:
         is_stream: it is a stream of events or lines.
     """
     marks, find_call = CALLS.get((operation.format, operation.name), (ALL_MARKS, _is_unknown))
-    if not any(mark in body for mark in marks) and not (b"\\u00" in body and ESCAPED_NAME.search(body)):
-        return False
+    for mark in marks:  # a generator in `any` costs three times as much
+        if mark in body:
+            break
+    else:
+        if b"\\u00" not in body or not ESCAPED_NAME.search(body):
+            return False
     try:
         return any(find_call(as_object(document)) for document in _documents(operation, body, is_stream))
     except (Unarrangeable, RecursionError):

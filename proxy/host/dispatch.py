@@ -50,7 +50,7 @@ class Dispatch:
     implements the hook, so that one truth test skips it.
     """
 
-    __slots__ = ("_containment", "post_response", "pre_request", "select_provider", "stream_filter")
+    __slots__ = ("_containment", "_slow_s", "post_response", "pre_request", "select_provider", "stream_filter")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Dispatch:
         post_response: tuple[Hook, ...] = (),
     ) -> None:
         self._containment = containment
+        self._slow_s = containment.limits.slow_s
         self.pre_request = pre_request
         self.select_provider = select_provider
         self.stream_filter = stream_filter
@@ -166,7 +167,10 @@ class Dispatch:
         stats = hook.stats
         stats.calls.value += 1
         stats.seconds.value += took_s
-        self._containment.passed(hook, took_s)
+        if took_s < self._slow_s:
+            stats.recent.append(True)
+        else:
+            self._containment.passed(hook, took_s)
         result: AnswerT | None = answer
         return result
 

@@ -72,10 +72,9 @@ class DataSide:
         query: bytes,
         match: Match | None = None,
     ) -> web.StreamResponse:
-        """Answer one request of the data side.
+        """Answer one request of the data side; `path` and `query` are as on the wire.
 
         Args:
-            path, query: as on the wire.
             match: what the path means, if that is known already.
         """
         try:

@@ -189,13 +189,17 @@ def test_sweep_looks_at_everybody_in_turn_and_drops_who_is_too_old() -> None:
     assert kept(store) == {digest(number) for number in range(1, 50, 2)}
 
 
+QUEUES = 10
+"""Looks that fall on the ends of the queues."""
+
+
 def test_what_is_too_old_leaves_as_new_ones_come() -> None:
     store = filled(MemoryStore(1000, PLENTY), *range(200))
 
-    for number in range(1000, 1200):
+    for number in range(1000, 1000 + 200 + QUEUES):
         store.put(make_entry(number, stored_s=1100.0), 1100.0)
 
-    assert len(store) == 200
+    assert len(store) == 200 + QUEUES
     assert store.evictions["ttl"] == 200
 
 
