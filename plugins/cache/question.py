@@ -8,7 +8,7 @@ import orjson
 
 from plugins.cache.settings import CacheConfig
 from plugins.cache.wishes import NONE, Wishes, read_wishes
-from proxy.exchange import Candidate, Exchange, Request
+from proxy.exchange import Candidate, Exchange, Operation, Request
 
 MANNER_FIELDS: Final = frozenset({"stream", "stream_options"})
 """They say how an answer is sent, not which."""
@@ -72,13 +72,13 @@ class Questions:
         request = exchange.request
         known = request.memo.get(self)
         if known is None:
-            known = request.memo[self] = self._read_headers(request.fields)
+            known = request.memo[self] = self._read_headers(request)
         wishes, of_headers = known
         partition = SHARED if self._is_shared else exchange.caller_id
         operation, query = request.operation, request.query
         about = (
             partition.encode("utf-8", "surrogatepass"),
-            GENERATE if operation.name == "stream_generate" else f"{operation.format}.{operation.name}".encode(),
+            (_whole_path(operation) if operation.name == "stream_generate" else operation.path).encode(),
             self._name(targets),
             _asked(query) if query else b"",
             *of_headers,
@@ -90,16 +90,20 @@ class Questions:
         key = blake2b(b"\0".join((*about, body)), digest_size=16, person=b"cache 1").digest()
         return Question(key, shape_of(request), partition, wishes, about)
 
-    def _read_headers(self, fields: Mapping[bytes, bytes]) -> tuple[Wishes, tuple[bytes, ...]]:
-        wishes = read_wishes(fields) if self._heeds_clients else NONE
-        return wishes, (wishes.salt, *(fields.get(name, b"") for name in self._headers))
+    def _read_headers(self, request: Request) -> tuple[Wishes, tuple[bytes, ...]]:
+        wishes = read_wishes(request.fields) if self._heeds_clients else NONE
+        found: dict[bytes, list[bytes]] = {name: [] for name in self._headers}
+        for name, value in request.headers:
+            if (values := found.get(name.lower())) is not None:
+                values.append(value)
+        return wishes, (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
 
     def _name(self, targets: Sequence[Candidate]) -> bytes:
         known = self._named.get(id(targets))
         if known is not None and known[0] is targets:
             return known[1]
-        names = ",".join(f"{one.provider}/{one.model}" for one in targets).encode("utf-8", "surrogatepass")
-        name = names.replace(b"\0", b"\xff")  # which stands nowhere else in UTF-8
+        # names may hold any character, and `repr` leaves no doubt where one ends; it has no NUL either
+        name = repr([(one.provider, one.model) for one in targets]).encode()
         if len(self._named) >= MOST_NAMED:
             self._named.clear()
         self._named[id(targets)] = targets, name
@@ -112,10 +116,6 @@ class Questions:
             if name not in self.dropped:
                 found[name] = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
         return found
-
-
-GENERATE: Final = b"gemini.generate"
-"""Gemini has two paths for one question."""
 
 
 def shape_of(request: Request) -> str:
@@ -145,6 +145,11 @@ def why_stateful(document: Mapping[str, Any]) -> str | None:  # Any: JSON
     if STATEFUL_FIELDS.isdisjoint(document):
         return None
     return next((name for name in sorted(STATEFUL_FIELDS) if document.get(name)), None)
+
+
+def _whole_path(operation: Operation) -> str:
+    """Give the path for the same question without a stream; Gemini has two."""
+    return operation.path.replace(":streamGenerateContent", ":generateContent")
 
 
 def _asked(query: bytes) -> bytes:
