@@ -203,15 +203,15 @@ class Desk:
     ) -> Recording:
         """Have a provider asked, and take the answer down."""
         exchange.told += _miss_lines(why)
-        if self._config.partition == "shared":
-            exchange.request.edit()  # what is asked is what was understood, also of a repeated field
-        recording = self._record(question, why, reserve)
+        recording = self._record(exchange, question, why, reserve)
         exchange.audience = recording
         if failures:
             recording.failures_before = failures
         return recording
 
-    def _record(self, question: Question, why: str, reserve: Entry | None) -> Recording:
+    def _record(self, exchange: Exchange, question: Question, why: str, reserve: Entry | None) -> Recording:
+        if self._config.partition == "shared":
+            exchange.request.edit()  # what is asked is what was understood, also of a repeated field
         recording = Recording(
             question,
             why,
@@ -228,7 +228,7 @@ class Desk:
     def _refresh(self, exchange: Exchange, question: Question) -> None:
         """Have a new answer fetched in the background, unless one is on its way."""
         if self.flights.find(question.key) is None:
-            recording = self._record(question, "expired", None)
+            recording = self._record(exchange, question, "expired", None)
             if not self._context.refresh(exchange, recording):
                 self.flights.end(recording)
 

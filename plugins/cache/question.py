@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -73,8 +74,10 @@ class Questions:
         known = request.memo.get(self)
         if known is None:
             known = request.memo[self] = self._read_headers(request)
-        wishes, of_headers = known
+        wishes, unread, of_headers = known
         partition = SHARED if self._is_shared else exchange.caller_id
+        if unread and not self._is_shared and exchange.identity is None:
+            partition = f"{partition} {unread}"
         operation, query = request.operation, request.query
         about = (
             partition.encode("utf-8", "surrogatepass"),
@@ -90,13 +93,15 @@ class Questions:
         key = blake2b(b"\0".join((*about, body)), digest_size=16, person=b"cache 1").digest()
         return Question(key, shape_of(request), partition, wishes, about)
 
-    def _read_headers(self, request: Request) -> tuple[Wishes, tuple[bytes, ...]]:
+    def _read_headers(self, request: Request) -> tuple[Wishes, str, tuple[bytes, ...]]:
+        """Read what counts of the headers: wishes, a credential that the core does not know, the rest."""
         wishes = read_wishes(request.fields) if self._heeds_clients else NONE
         found: dict[bytes, list[bytes]] = {name: [] for name in self._headers}
         for name, value in request.headers:
             if (values := found.get(name.lower())) is not None:
                 values.append(value)
-        return wishes, (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
+        unread = _unread_credential(request.fields)
+        return wishes, unread, (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
 
     def _name(self, targets: Sequence[Candidate]) -> bytes:
         known = self._named.get(id(targets))
@@ -147,6 +152,14 @@ def why_stateful(document: Mapping[str, Any]) -> str | None:  # Any: JSON
     return next((name for name in sorted(STATEFUL_FIELDS) if document.get(name)), None)
 
 
+def _unread_credential(fields: Mapping[bytes, bytes]) -> str:
+    """Digest a credential of a scheme that `Exchange.caller` does not know, such as Basic; empty if there is none."""
+    text = fields.get(b"authorization", b"")
+    if not text or text[:7].lower() == b"bearer ":
+        return ""
+    return blake2b(text, digest_size=16, person=b"cache caller").hexdigest()
+
+
 def _whole_path(operation: Operation) -> str:
     """Give the path for the same question without a stream; Gemini has two."""
     return operation.path.replace(":streamGenerateContent", ":generateContent")
@@ -154,4 +167,10 @@ def _whole_path(operation: Operation) -> str:
 
 def _asked(query: bytes) -> bytes:
     """Drop the credential and the manner from a query; the rest counts as it stands."""
-    return b"&".join([part for part in query.split(b"&") if not part.startswith((b"key=", b"alt="))])
+    return b"&".join([part for part in query.split(b"&") if not part.startswith(b"alt=") and not _is_key(part)])
+
+
+def _is_key(part: bytes) -> bool:
+    """Tell whether a part of a query is Gemini's credential, however its name is written."""
+    name = part.partition(b"=")[0]
+    return name == b"key" or (b"%" in name and unquote_to_bytes(name) == b"key")

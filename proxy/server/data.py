@@ -319,8 +319,8 @@ class DataSide:
 
 def query_key(query: bytes) -> str | None:
     """Find the key that Gemini's clients may put into the query."""
-    if b"key=" in query:
-        for name, text in parse_qsl(query.decode("latin-1")):
+    if b"key" in query or b"%" in query:
+        for name, text in parse_qsl(query.decode("latin-1"), encoding="latin-1"):  # as in headers, byte by byte
             if name == "key" and text:
                 return text
     return None
