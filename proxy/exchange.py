@@ -326,6 +326,8 @@ class Exchange:
     """Sent to the client; 499 when it left first."""
     error: ProxyError | None = None
     usage: Usage | None = None
+    fault: str | None = None
+    """What went wrong by the provider's own answer, although that came with status 200, and whole."""
     is_cached: bool = False
     has_slot: bool = False
     """It holds one of the process's `maxConcurrency`."""

@@ -1,11 +1,17 @@
 """Which answers are kept: whole ones that another call would have to pay for again; and what is noted of them."""
 
+import re
+from typing import Final
+
 import orjson
 
 from plugins.cache.entry import Entry
-from plugins.cache.question import WHOLE
+from plugins.cache.question import ARRAY, WHOLE
 from plugins.cache.recording import Recording
 from proxy.exchange import Exchange
+
+ENCODED: Final = re.compile(rb"^content-encoding:", re.IGNORECASE | re.MULTILINE)
+"""Nobody here can tell whether such an answer is whole, tells an error or calls a tool."""
 
 
 def why_not_kept(exchange: Exchange, recording: Recording) -> str | None:
@@ -14,7 +20,12 @@ def why_not_kept(exchange: Exchange, recording: Recording) -> str | None:
         return "not whole"
     if recording.is_cut_short:
         return "larger than maxEntry"
-    if exchange.usage is None and recording.question.shape.endswith(WHOLE) and not _is_json(recording.body):
+    if exchange.fault is not None:
+        return "it tells an error"
+    if ENCODED.search(recording.head) is not None:
+        return "encoded"
+    shape = recording.question.shape
+    if exchange.usage is None and (shape.endswith(WHOLE) or shape == ARRAY) and not _is_json(recording.body):
         return "not JSON"
     return None
 

@@ -23,10 +23,13 @@ MEANT_HEADERS: Final = (
 )
 """What vendors read besides the body and the credential."""
 
-STATEFUL_FIELDS: Final = frozenset({"previous_response_id", "conversation", "background", "cachedContent", "container"})
+STATEFUL_FIELDS: Final = frozenset(
+    {"previous_response_id", "conversation", "background", "cachedContent", "cached_content", "container"}
+)
 """Their answers depend on what the vendor holds, which no key can contain."""
 
 WHOLE: Final = "whole"
+ARRAY: Final = "array"
 SHARED: Final = "shared"
 PERSONAL: Final = "personal"
 """Shapes that begin so speak of the exchange they were made for: even where they are alike they are written anew."""
@@ -133,7 +136,7 @@ def shape_of(request: Request) -> str:
             has_usage = isinstance(options, dict) and options.get("include_usage") is True
             return "events with usage" if has_usage else "events"
         case "gemini":
-            return "events" if b"alt=sse" in request.query else "array"
+            return "events" if b"alt=sse" in request.query else ARRAY
         case "native":
             return f"{PERSONAL} events"
         case _:

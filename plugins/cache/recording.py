@@ -13,7 +13,9 @@ from proxy.exchange import Exchange, Reply
 OK: Final = 200
 TEMPORARY_STATUSES: Final = frozenset({429, 500, 502, 503, 504, 529})
 """Instead of these an older answer is given, where that is allowed (RFC 5861, 4)."""
-KEPT_HEADERS: Final = re.compile(rb"^(?:content-type|x-provider):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+KEPT_HEADERS: Final = re.compile(
+    rb"^(?:content-type|content-encoding|x-provider):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE
+)
 """What of a head is given again; the rest speaks of one call."""
 
 LAG_WAIT_S: Final = 10.0
@@ -156,7 +158,9 @@ class Recording:
         self._unwanted = act
 
     def concluded(self, exchange: Exchange) -> None:
-        """Hand it to whoever keeps answers."""
+        """Hand it to whoever keeps answers; who waits for it hears of its end, also where no call was made."""
+        if self.state in ("waiting", "coming"):
+            self.fail(exchange.error)
         self._done(exchange, self)
 
     def covers(self, error: ProxyError) -> bool:

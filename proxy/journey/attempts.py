@@ -106,7 +106,7 @@ class Attempts:
         if not attempt.is_hedge:
             exchange.provider, exchange.attempt = candidate.provider, attempt
             if len(exchange.attempts) > 1:
-                exchange.usage = exchange.served_model = None  # an earlier attempt's, which nobody got
+                exchange.usage = exchange.served_model = exchange.fault = None  # an earlier attempt's, which nobody got
         return one
 
     def _call(

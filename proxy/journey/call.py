@@ -202,6 +202,8 @@ class Call:
         if observer is not None and exchange.attempt is self._attempt:
             exchange.usage = observer.usage
             exchange.served_model = observer.served_model
+            if observer.error is not None:
+                exchange.fault = observer.error
 
     def _refusal(self, head: ResponseHead, body: bytes) -> UpstreamError:
         """Make the error that the provider's refusal is."""
