@@ -1,0 +1,1 @@
+"""The plugin that limits how much callers may ask for; its class is in `plugin`."""
