@@ -1,6 +1,6 @@
 """A bucket that fills up again bit by bit: token bucket, GCRA, and the leaky bucket that makes a queue of a crowd."""
 
-from plugins.rate_limit.limit import BUCKETS, NEVER, Limit
+from plugins.rate_limit.limit import BUCKETS, NEVER, SECOND_US, Limit
 from plugins.rate_limit.meter import Meter, Reserved, Spent
 
 
@@ -60,6 +60,24 @@ class Bucket(Meter):
             self._in_part += amount
         else:
             self._turn(part, amount)
+
+    def spend(self, now_us: int) -> tuple[int, int]:
+        """Take one and tell what is left: `add`, `remaining` and `reset_us` in half the time, for the hot path."""
+        limit = self.limit
+        amount, period_us = limit.amount, limit.period_us
+        now = now_us * amount
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        self._full_at = full_at = full_at + period_us
+        part = now_us // limit.part_us
+        if part == self._part:
+            self._in_part += 1
+        else:
+            self._turn(part, 1)
+        debt = full_at - now
+        left = limit.capacity - debt
+        return left // period_us if left > 0 else 0, -(-debt // (amount * SECOND_US))
 
     def reserve(self, amount: int, now_us: int) -> int:
         """Take an estimate; the mark is what may have spilled until now."""

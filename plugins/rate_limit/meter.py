@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from plugins.rate_limit.limit import PARTS, Limit
+from plugins.rate_limit.limit import PARTS, SECOND_US, Limit
 
 Spent = list[tuple[int, int]]
 """What was spent when, oldest first: (microseconds of the wall clock, amount). No time is earlier than the true one."""
@@ -65,6 +65,11 @@ class Meter:
     def add(self, amount: int, now_us: int) -> None:
         """Take an amount, whether there is room or not."""
         raise NotImplementedError
+
+    def spend(self, now_us: int) -> tuple[int, int]:
+        """Take one; returns what is left and the whole seconds until nothing that was spent counts any more."""
+        self.add(1, now_us)
+        return self.remaining(now_us), -(-self.reset_us(now_us) // SECOND_US)
 
     def reserve(self, amount: int, now_us: int) -> int:
         """Take an estimate, to be settled by `settle`.
