@@ -22,7 +22,7 @@ from proxy.values import Duration, Size, Timeout
 RESTART: JsonDict = {"live": False}
 """Marks a key that takes effect only at the next start."""
 
-BUILT_IN_PLUGINS = ("debug", "keys", "cache", "balancer", "metrics")
+BUILT_IN_PLUGINS = ("debug", "keys", "rate_limit", "cache", "balancer", "metrics")
 
 ProviderType = Literal["openai", "anthropic", "gemini", "ollama", "http", "echo"]
 

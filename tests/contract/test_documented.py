@@ -94,7 +94,7 @@ def paths_in(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 
 NAMED = named_places()
-SWITCHED_ON = {"cache"}
+SWITCHED_ON = {"cache", "rateLimit"}
 """Sections that the default file switches on: who writes a file of their own asks for them."""
 HEADERS = {"header", "headers"}
 """Keys below which stand headers, by name."""

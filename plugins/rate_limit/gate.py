@@ -1,0 +1,184 @@
+"""Lets requests pass, has them wait, or refuses them, by meters in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from plugins.rate_limit.admission import (
+    Charge,
+    Demands,
+    Hold,
+    Refusal,
+    charges_of,
+    is_hopeless,
+    longest_queue,
+    refusal_of,
+    settle,
+    states_of,
+    take,
+)
+from plugins.rate_limit.demand import Guess, true_demand
+from plugins.rate_limit.estimate import Estimator
+from plugins.rate_limit.level import Level
+from plugins.rate_limit.limit import SECOND_US
+from plugins.rate_limit.partition import Partitions
+from plugins.rate_limit.refusals import Refusals
+from plugins.rate_limit.rule_sets import RuleSet
+from plugins.rate_limit.told import limit_lines
+from plugins.rate_limit.waiting import Waiting
+from plugins.rate_limit.wall_time import WallTime
+from proxy.errors import Refused
+from proxy.exchange import Exchange, Reply, Wait
+
+NOTE: Final = "rate_limit"
+
+GRACE_S: Final = 60.0
+"""Beyond its own deadline a wait is ended by the core, and the request goes on: that must not come first."""
+
+LOOK_AGAIN_S: Final = 0.05
+"""Nobody knows when a request in work ends."""
+
+
+@dataclass(slots=True)
+class Open:
+    """What is to be settled when a request has ended."""
+
+    holds: list[Hold]
+    guess: Guess
+
+
+class Gate:
+    """Admits requests by meters in memory, all of it between two turns of the event loop."""
+
+    def __init__(
+        self,
+        time: WallTime,
+        partitions: Partitions,
+        estimator: Estimator,
+        refusals: Refusals,
+        waiting: Waiting,
+        rules_of: Callable[[Exchange], RuleSet],
+    ) -> None:
+        self._time = time
+        self._rules_of = rules_of
+        self._partitions = partitions
+        self._estimator = estimator
+        self._refusals = refusals
+        self._waiting = waiting
+
+    def admit(self, exchange: Exchange, rules: RuleSet, now_us: int) -> Wait | None:
+        """Let a request pass, or have it wait.
+
+        Raises:
+            Refused: a rule has no room, and it cannot wait for that.
+        """
+        demands = Demands(exchange, self._partitions, self._estimator)
+        charges = charges_of(rules, exchange, demands, now_us)
+        refusal = refusal_of(charges, now_us) or self._behind_others(charges)
+        if refusal is not None:
+            if self._waiting.is_full or not _may_wait(refusal):
+                raise self._refuse(exchange, rules, charges, refusal, now_us)
+            waits_s = refusal.rule.queue_us / SECOND_US
+            return Wait(self._stand(exchange, demands, refusal, now_us), waits_s + GRACE_S)
+        delay_us = self._queue(exchange, rules, charges, now_us)
+        self._take(exchange, rules, charges, demands, now_us)
+        return Wait(self._go_later(delay_us), delay_us / SECOND_US + GRACE_S) if delay_us else None
+
+    def levels(self, exchange: Exchange, rules: RuleSet) -> list[Level]:
+        """Tell what a request would find, and take nothing."""
+        now_us = self._time.now_us()
+        demands = Demands(exchange, self._partitions, self._estimator)
+        return [
+            Level(rule, amount, meter.wait_us(amount, now_us), meter.remaining(now_us), meter.reset_us(now_us))
+            for rule, _, meter, amount in charges_of(rules, exchange, demands, now_us, is_dry_run=True)
+        ]
+
+    def end(self, exchange: Exchange) -> None:
+        """Settle what was reserved for a request."""
+        note: Open | None = exchange.notes.pop(NOTE, None)
+        if note is not None:
+            settle(note.holds, true_demand(exchange, note.guess, self._estimator), self._time.now_us())
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def _behind_others(self, charges: list[Charge]) -> Refusal | None:
+        """Tell whom a request has to stand behind, although there is room."""
+        if not self._waiting.count:
+            return None
+        for rule, key, meter, amount in charges:
+            if self._waiting.has_line((rule.name, key)):
+                return Refusal(rule, key, amount, 1, meter.label)
+        return None
+
+    async def _stand(self, exchange: Exchange, demands: Demands, refusal: Refusal, began_us: int) -> Reply | None:
+        rule = refusal.rule
+        attempt = partial(self._attempt, exchange, demands)
+        if await self._waiting.stand(
+            (rule.name, refusal.key), attempt, partial(self._left_s, began_us + rule.queue_us)
+        ):
+            return None
+        now_us, rules = self._time.now_us(), self._rules_of(exchange)
+        charges = charges_of(rules, exchange, demands, now_us)
+        raise self._refuse(exchange, rules, charges, refusal_of(charges, now_us) or refusal, now_us)
+
+    def _attempt(self, exchange: Exchange, demands: Demands) -> float:
+        """Take, or tell after how many seconds to try again; by the rules that are in force then."""
+        now_us, rules = self._time.now_us(), self._rules_of(exchange)
+        charges = charges_of(rules, exchange, demands, now_us)
+        refusal = refusal_of(charges, now_us)
+        if refusal is None:
+            self._take(exchange, rules, charges, demands, now_us)
+            return 0.0
+        if not _may_wait(refusal):
+            raise self._refuse(exchange, rules, charges, refusal, now_us)
+        wait_s = refusal.wait_us / SECOND_US
+        return min(wait_s, LOOK_AGAIN_S) if refusal.rule.counts == "concurrent" else wait_s
+
+    def _left_s(self, until_us: int) -> float:
+        return (until_us - self._time.now_us()) / SECOND_US
+
+    def _queue(self, exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int) -> int:
+        """Tell how many microseconds a request has to queue in a leaky bucket. Raises Refused: it cannot."""
+        longest = longest_queue(charges, now_us)
+        if longest is None:
+            return 0
+        (rule, key, meter, amount), delay_us = longest
+        too_long_us = delay_us - rule.queue_us if rule.queue_us else 0
+        if self._waiting.is_full or too_long_us > 0:
+            wait_us = too_long_us if too_long_us > 0 else delay_us
+            refusal = Refusal(rule, key, amount, wait_us, meter.label)
+            raise self._refuse(exchange, rules, charges, refusal, now_us)
+        return delay_us
+
+    async def _go_later(self, delay_us: int) -> Reply | None:
+        await self._waiting.pause(delay_us / SECOND_US)
+        return None
+
+    # -- the answer --------------------------------------------------------------------------------------------------
+
+    def _take(self, exchange: Exchange, rules: RuleSet, charges: list[Charge], demands: Demands, now_us: int) -> None:
+        holds = take(charges, now_us, partial(self._would_refuse, now_us))
+        if holds:
+            exchange.notes[NOTE] = Open(holds, demands.guess)
+        self._tell(exchange, rules, charges, now_us)
+
+    def _would_refuse(self, now_us: int, charge: Charge) -> None:
+        self._refusals.would_refuse(charge.rule, charge.meter.label, now_us)
+
+    def _refuse(
+        self, exchange: Exchange, rules: RuleSet, charges: list[Charge], refusal: Refusal, now_us: int
+    ) -> Refused:
+        self._tell(exchange, rules, charges, now_us)
+        return self._refusals.refuse(exchange, refusal, now_us)
+
+    @staticmethod
+    def _tell(exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int) -> None:
+        states = states_of(charges, now_us)
+        if states:
+            format_name = exchange.request.operation.format
+            exchange.told += limit_lines(rules.policy, states, format_name, now_us / SECOND_US)
+
+
+def _may_wait(refusal: Refusal) -> bool:
+    return not is_hopeless(refusal) and refusal.wait_us <= refusal.rule.queue_us

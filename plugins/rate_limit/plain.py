@@ -1,0 +1,83 @@
+"""The hot path: rules that count requests alone and refuse when there is no room; everything else is in `admission`."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from plugins.rate_limit.limit import NEVER, SECOND_US
+from plugins.rate_limit.rules import Rule
+from proxy.exchange import Exchange
+from proxy.values import timestamp
+
+if TYPE_CHECKING:
+    from plugins.rate_limit.meter import Meter
+
+GENERAL: Final = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"
+OPENAI: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
+)
+"""Times are written as Go writes durations."""
+ANTHROPIC: Final = (
+    b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+    b"anthropic-ratelimit-requests-reset: %b\r\n"
+)
+
+
+class PlainRules:
+    """Rules of one set, written out beforehand as far as they do not change.
+
+    Args:
+        policy: the header line that tells of them.
+        rules: at least one; each counts requests for all models, is enforced, and makes no queue.
+    """
+
+    __slots__ = ("_general", "_has_one_key", "_openai", "_rules")
+
+    def __init__(self, policy: bytes, rules: tuple[Rule, ...]) -> None:
+        self._rules = rules
+        self._has_one_key = len({rule.spec.per for rule in rules}) == 1
+        items = b", ".join([rule.item for rule in rules])
+        self._general = b"%bRateLimit: %b\r\n" % (policy.replace(b"%", b"%%"), items) + GENERAL
+        self._openai = self._general + OPENAI
+
+    @staticmethod
+    def fit(rules: tuple[Rule, ...]) -> bool:
+        """Tell whether rules are plain."""
+        return bool(rules) and all(
+            rule.is_plain and rule.is_enforced and not rule.is_queue and not rule.has_models for rule in rules
+        )
+
+    def admit(self, exchange: Exchange, now_us: int) -> bool:
+        """Take one from every rule and tell the client what is left; False, and nothing is taken, if one has no room.
+
+        Every call and every object counts here: see the figures in docs/rate-limits.md.
+        """
+        rules = self._rules
+        key = rules[0].key(exchange)
+        meters: list[Meter] = []
+        for rule in rules:
+            if not self._has_one_key:
+                key = rule.key(exchange)
+            meter = rule.meters.get(key)
+            if meter is None or meter.limit is not rule.limit:
+                meter = rule.table.meter(key, rule.limit, partial(rule.label, exchange), now_us)
+            if meter.wait_us(1, now_us):
+                return False
+            meters.append(meter)
+        figures: list[int] = []
+        least, reset_s, amount = NEVER, 0, 0
+        for rule, meter in zip(rules, meters, strict=True):
+            rule.admitted.value += 1
+            left, until_s = meter.spend(now_us)
+            figures.append(left)
+            figures.append(until_s)
+            if left < least:
+                least, reset_s, amount = left, until_s, rule.limit.amount
+        format_name = exchange.request.operation.format
+        if format_name == "openai":
+            exchange.told += self._openai % (*figures, amount, least, reset_s, amount, least, reset_s)
+        else:
+            exchange.told += self._general % (*figures, amount, least, reset_s)
+            if format_name == "anthropic":
+                reset = timestamp(now_us / SECOND_US + reset_s).encode("ascii")
+                exchange.told += ANTHROPIC % (amount, least, reset)
+        return True

@@ -1,0 +1,143 @@
+"""Limit how much callers may ask for, in requests, tokens, cost and at once: per caller, address, model and more."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from typing import Final
+
+from plugins.rate_limit.admin import Admin
+from plugins.rate_limit.estimate import Estimator
+from plugins.rate_limit.forgetting import forget
+from plugins.rate_limit.fullest import Fullest
+from plugins.rate_limit.gate import Gate
+from plugins.rate_limit.issues import rate_limit_issues
+from plugins.rate_limit.level import Level
+from plugins.rate_limit.partition import Partitions
+from plugins.rate_limit.refusals import Refusals
+from plugins.rate_limit.room import Room
+from plugins.rate_limit.rule_sets import RuleSet, RuleSets, Tables
+from plugins.rate_limit.settings import RateLimitConfig
+from plugins.rate_limit.waiting import Sleep, Waiting
+from plugins.rate_limit.wall_time import WallTime
+from proxy import hookimpl
+from proxy.exchange import Exchange, JsonObject, Wait
+from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
+
+SWEEP_EVERY_S: Final = 30.0
+
+
+class RateLimitPlugin(Plugin[RateLimitConfig]):
+    """Refuses with 429 who asks for more than a rule allows; tells everybody what is left."""
+
+    name = "rate_limit"
+    on_failure = "closed"
+
+    def __init__(self, config: RateLimitConfig, context: PluginContext, sleep: Sleep = asyncio.sleep) -> None:
+        super().__init__(config, context)
+        self._sleep = sleep
+        self._time = WallTime(context.clock, context.wall_clock)
+        self._room = Room(config.max_buckets)
+        self._tables = Tables(self._room)
+        self._estimator = Estimator()
+        self.refusals = Refusals(context.events)
+        self._waiting = Waiting(config.max_waiting, sleep)
+        self._decisions = context.metrics.counter(
+            "rate_limit_decisions_total", "What rules decided: admitted, refused, would_refuse.", ("rule", "decision")
+        )
+        self._use(config)
+        context.metrics.gauge("rate_limit_buckets", "Counts kept in memory.", read=lambda: self._room.used)
+        context.metrics.gauge("rate_limit_waiting", "Requests that wait for a limit.", read=lambda: self._waiting.count)
+
+    def _use(self, config: RateLimitConfig) -> None:
+        """Go on by these settings; whatever was spent under a rule of the same name still counts."""
+        trusted = [ip_network(network) for network in config.trusted_proxies]
+        partitions = Partitions(trusted, self.context.targets)
+        self.sets = RuleSets(config, self._tables, partitions, self._decisions)
+        self._gate = Gate(self._time, partitions, self._estimator, self.refusals, self._waiting, self._rules_of)
+        self._room.most = config.max_buckets
+        self._waiting.most = config.max_waiting
+        self._tables.keep(self.sets.identities)
+
+    @hookimpl
+    def startup(self) -> None:
+        """Begin to drop what nobody uses any more."""
+        self.context.spawn(self._sweep(), name="rate limit: drop idle buckets")
+
+    @hookimpl
+    def reconfigure(self, config: RateLimitConfig) -> None:
+        """Go on by new settings."""
+        self._use(config)
+
+    @hookimpl
+    def pre_request(self, exchange: Exchange) -> Wait | None:
+        """Let a request pass, have it wait, or refuse it."""
+        now_us = self._time.now_us()
+        rules = self.sets.of(exchange)
+        plain = rules.plain
+        if plain is not None and not self._waiting.count and plain.admit(exchange, now_us):
+            return None
+        return self._gate.admit(exchange, rules, now_us)
+
+    @hookimpl
+    def post_response(self, exchange: Exchange) -> None:
+        """Settle what was reserved by what was spent."""
+        if self.name in exchange.notes:
+            self._gate.end(exchange)
+
+    @hookimpl
+    def admin_routes(self) -> Sequence[AdminRoute]:
+        """Show, explain and forget."""
+        return Admin(self).routes()
+
+    @hookimpl
+    async def reset(self) -> Mapping[str, int]:
+        """Forget all that was spent."""
+        return {"buckets": await self.forget(None, None)}
+
+    @hookimpl
+    def config_issues(self) -> Sequence[Issue]:
+        """Tell which settings do nothing, or more than they seem to."""
+        return list(rate_limit_issues(self.config, has_store=False))
+
+    # -- for operators -----------------------------------------------------------------------------------------------
+
+    def standing(self) -> JsonObject:
+        """Show where is counted, and how full that is."""
+        return {
+            "store": self.config.store,
+            "buckets": self._room.used,
+            "maxBuckets": self._room.most,
+            "waiting": self._waiting.count,
+            "maxWaiting": self._waiting.most,
+        }
+
+    def buckets(self) -> Fullest:
+        """Give what is looked through for the fullest buckets."""
+        rules = {id(rule.table): rule for rules in reversed(self.sets.all()) for rule in rules.rules}
+        return Fullest(list(rules.values()), self._time.now_us)
+
+    def received_s(self) -> float:
+        """Give the time at which a request would come."""
+        return self.context.clock()
+
+    async def levels(self, exchange: Exchange, rules: RuleSet) -> list[Level]:
+        """Tell what a request would find, and take nothing."""
+        return self._gate.levels(exchange, rules)
+
+    async def forget(self, rule: str | None, caller_id: str | None) -> int:
+        """Forget what was spent; returns of how many buckets."""
+        if rule is None and caller_id is None:
+            self.refusals.forget()
+        return await forget(self.buckets().rules, rule, caller_id)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _rules_of(self, exchange: Exchange) -> RuleSet:
+        return self.sets.of(exchange)
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._sleep(SWEEP_EVERY_S)
+            self._time.catch_up()
+            for _ in self._room.sweep(self._time.now_us()):
+                await asyncio.sleep(0)
