@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from plugins.rate_limit.limit import Limit
-from plugins.rate_limit.meter import Meter
+from tests.plugins.rate_limit.meters import AnyMeter
 
 
 @dataclass
@@ -72,7 +72,7 @@ REFERENCES: dict[str, type[Reference]] = {
 }
 
 
-def take(meter: Meter, amount: int, now_us: int) -> bool:
+def take(meter: AnyMeter, amount: int, now_us: int) -> bool:
     """Ask a meter and take, as the plugin does."""
     if meter.wait_us(amount, now_us):
         return False

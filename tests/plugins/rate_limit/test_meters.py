@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plugins.rate_limit.limit import NEVER, SECOND_US, Algorithm, Limit
 from plugins.rate_limit.meter import Reserved
 from plugins.rate_limit.meters import METERS, new_meter
+from tests.plugins.rate_limit.meters import Counting
 from tests.plugins.rate_limit.reference import REFERENCES, take
 
 BEGIN_US = 1_790_000_000 * SECOND_US
@@ -40,9 +41,9 @@ def test_every_algorithm_has_a_meter_and_all_with_a_period_a_reference() -> None
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(data=st.data())
-def test_decides_as_the_reference_does(algorithm: str, data: st.DataObject) -> None:
+def test_decides_as_the_reference_does(counting: Counting, algorithm: str, data: st.DataObject) -> None:
     limit = data.draw(limits(algorithm))
-    meter, reference = new_meter(limit), REFERENCES[algorithm](limit)
+    meter, reference = counting.new(limit), REFERENCES[algorithm](limit)
 
     for now_us, amount in data.draw(arrivals(limit.period_us)):
         assert take(meter, amount, now_us) == reference.take(amount, now_us)
@@ -50,9 +51,9 @@ def test_decides_as_the_reference_does(algorithm: str, data: st.DataObject) -> N
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(data=st.data())
-def test_wait_is_exact_to_the_microsecond(algorithm: str, data: st.DataObject) -> None:
+def test_wait_is_exact_to_the_microsecond(counting: Counting, algorithm: str, data: st.DataObject) -> None:
     limit = data.draw(limits(algorithm))
-    meter, reference = new_meter(limit), REFERENCES[algorithm](limit)
+    meter, reference = counting.new(limit), REFERENCES[algorithm](limit)
 
     for now_us, amount in data.draw(arrivals(limit.period_us)):
         if reference.take(amount, now_us):
@@ -68,9 +69,9 @@ def test_wait_is_exact_to_the_microsecond(algorithm: str, data: st.DataObject) -
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(data=st.data())
-def test_what_remains_can_be_taken_and_no_more(algorithm: str, data: st.DataObject) -> None:
+def test_what_remains_can_be_taken_and_no_more(counting: Counting, algorithm: str, data: st.DataObject) -> None:
     limit = data.draw(limits(algorithm))
-    meter = new_meter(limit)
+    meter = counting.new(limit)
 
     for now_us, amount in data.draw(arrivals(limit.period_us)):
         left = meter.remaining(now_us)
@@ -81,9 +82,11 @@ def test_what_remains_can_be_taken_and_no_more(algorithm: str, data: st.DataObje
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(data=st.data())
-def test_everything_is_there_again_at_the_reset_and_not_before(algorithm: str, data: st.DataObject) -> None:
+def test_everything_is_there_at_the_reset_and_not_before(
+    counting: Counting, algorithm: str, data: st.DataObject
+) -> None:
     limit = data.draw(limits(algorithm))
-    meter = new_meter(limit)
+    meter = counting.new(limit)
     for now_us, amount in data.draw(arrivals(limit.period_us)):
         take(meter, amount, now_us)
 
@@ -96,9 +99,9 @@ def test_everything_is_there_again_at_the_reset_and_not_before(algorithm: str, d
 
 
 @given(data=st.data())
-def test_sliding_window_keeps_its_documented_bounds(data: st.DataObject) -> None:
+def test_sliding_window_keeps_its_documented_bounds(counting: Counting, data: st.DataObject) -> None:
     limit = data.draw(limits("sliding-window"))
-    meter, period_us = new_meter(limit), limit.period_us
+    meter, period_us = counting.new(limit), limit.period_us
     taken: list[tuple[int, int]] = []
 
     for now_us, amount in data.draw(arrivals(period_us)):
@@ -115,9 +118,9 @@ def test_sliding_window_keeps_its_documented_bounds(data: st.DataObject) -> None
 
 
 @given(data=st.data())
-def test_leaky_bucket_lets_its_queue_go_at_a_constant_rate(data: st.DataObject) -> None:
+def test_leaky_bucket_lets_its_queue_go_at_a_constant_rate(counting: Counting, data: st.DataObject) -> None:
     limit = data.draw(limits("leaky-bucket"))
-    meter = new_meter(limit)
+    meter = counting.new(limit)
     gone_us: int | None = None
 
     for now_us, _ in data.draw(arrivals(limit.period_us)):
@@ -144,8 +147,8 @@ def test_spending_one_is_adding_one_and_telling_what_is_left(algorithm: str, dat
         assert spending.spent(now_us) == adding.spent(now_us)
 
 
-def test_fixed_window_begins_with_the_minute_of_the_clock() -> None:
-    meter = new_meter(Limit("fixed-window", 1, 60 * SECOND_US))
+def test_fixed_window_begins_with_the_minute_of_the_clock(counting: Counting) -> None:
+    meter = counting.new(Limit("fixed-window", 1, 60 * SECOND_US))
     at_ten_to = 1_790_000_030 * SECOND_US - 1_790_000_030 * SECOND_US % (60 * SECOND_US) + 50 * SECOND_US
 
     assert take(meter, 1, at_ten_to)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.rate_limit.limit import SECOND_US, Limit
-from plugins.rate_limit.meter import Meter, Reserved
-from plugins.rate_limit.meters import new_meter
+from plugins.rate_limit.meter import Reserved
+from tests.plugins.rate_limit.meters import AnyMeter, Counting
 from tests.plugins.rate_limit.reference import take
 from tests.plugins.rate_limit.test_meters import ALGORITHMS, BEGIN_US, arrivals
 
@@ -18,13 +18,13 @@ def limit_of(algorithm: str, amount: int = 100) -> Limit:
     return Limit(algorithm, amount, MINUTE_US, amount)  # type: ignore[arg-type]  # one of the literals
 
 
-def reserve(meter: Meter, amount: int, now_us: int) -> Reserved:
+def reserve(meter: AnyMeter, amount: int, now_us: int) -> Reserved:
     return Reserved(amount, now_us, meter.reserve(amount, now_us))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_not_spent_is_there_again(algorithm: str) -> None:
-    meter = new_meter(limit_of(algorithm))
+def test_what_was_not_spent_is_there_again(counting: Counting, algorithm: str) -> None:
+    meter = counting.new(limit_of(algorithm))
     reserved = reserve(meter, 100, BEGIN_OF_MINUTE_US)
 
     meter.settle(-60, reserved, BEGIN_OF_MINUTE_US + 1)
@@ -33,8 +33,8 @@ def test_what_was_not_spent_is_there_again(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_spent_beyond_the_reserve_counts_also_above_the_limit(algorithm: str) -> None:
-    meter = new_meter(limit_of(algorithm))
+def test_what_was_spent_beyond_the_reserve_counts_also_above_the_limit(counting: Counting, algorithm: str) -> None:
+    meter = counting.new(limit_of(algorithm))
     reserved = reserve(meter, 90, BEGIN_OF_MINUTE_US)
 
     meter.settle(30, reserved, BEGIN_OF_MINUTE_US)
@@ -45,8 +45,8 @@ def test_what_was_spent_beyond_the_reserve_counts_also_above_the_limit(algorithm
 
 
 @pytest.mark.parametrize("algorithm", ["fixed-window", "sliding-window", "sliding-log"])
-def test_what_was_taken_long_ago_gives_nothing_back_now(algorithm: str) -> None:
-    meter = new_meter(limit_of(algorithm))
+def test_what_was_taken_long_ago_gives_nothing_back_now(counting: Counting, algorithm: str) -> None:
+    meter = counting.new(limit_of(algorithm))
     later_us = BEGIN_OF_MINUTE_US + 2 * MINUTE_US
     reserved = reserve(meter, 100, BEGIN_OF_MINUTE_US)
     meter.add(100, later_us)
@@ -56,8 +56,8 @@ def test_what_was_taken_long_ago_gives_nothing_back_now(algorithm: str) -> None:
     assert meter.remaining(later_us) == 0
 
 
-def test_sliding_window_gives_back_to_the_window_before() -> None:
-    meter = new_meter(limit_of("sliding-window"))
+def test_sliding_window_gives_back_to_the_window_before(counting: Counting) -> None:
+    meter = counting.new(limit_of("sliding-window"))
     next_us = BEGIN_OF_MINUTE_US + MINUTE_US
     reserved = reserve(meter, 100, BEGIN_OF_MINUTE_US)
     meter.add(0, next_us)
@@ -69,10 +69,10 @@ def test_sliding_window_gives_back_to_the_window_before() -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(data=st.data())
-def test_settling_admits_no_more_than_the_true_amount_would_have(algorithm: str, data: st.DataObject) -> None:
+def test_reserving_admits_no_more_than_the_true_amount(counting: Counting, algorithm: str, data: st.DataObject) -> None:
     """One meter reserves two more than is spent and settles at some later time, the other knew it from the start."""
     limit = limit_of(algorithm, 12)
-    reserving, knowing = new_meter(limit), new_meter(limit)
+    reserving, knowing = counting.new(limit), counting.new(limit)
     in_work: list[Reserved] = []
 
     for now_us, amount in data.draw(arrivals(MINUTE_US)):
@@ -87,8 +87,8 @@ def test_settling_admits_no_more_than_the_true_amount_would_have(algorithm: str,
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_refused_take_takes_nothing(algorithm: str) -> None:
-    meter = new_meter(limit_of(algorithm))
+def test_a_refused_take_takes_nothing(counting: Counting, algorithm: str) -> None:
+    meter = counting.new(limit_of(algorithm))
     meter.add(60, BEGIN_OF_MINUTE_US)
 
     refused = [take(meter, 41, BEGIN_OF_MINUTE_US) for _ in range(5)]
@@ -97,10 +97,10 @@ def test_a_refused_take_takes_nothing(algorithm: str) -> None:
     assert meter.remaining(BEGIN_OF_MINUTE_US) == 40
 
 
-def test_a_busy_bucket_gets_back_all_that_was_reserved_too_much() -> None:
+def test_a_busy_bucket_gets_back_all_that_was_reserved_too_much(counting: Counting) -> None:
     """Twenty seconds of work that reserve twice what they spend: the whole rate can be used."""
     limit = limit_of("token-bucket", 60)
-    meter, in_work, spent = new_meter(limit), [], 0
+    meter, in_work, spent = counting.new(limit), [], 0
 
     for second in range(600):
         now_us = BEGIN_OF_MINUTE_US + second * SECOND_US

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from plugins.rate_limit.limit import SECOND_US, Limit
 from plugins.rate_limit.meter import Reserved
 from plugins.rate_limit.meters import new_meter, resumed
+from tests.plugins.rate_limit.meters import Counting
 from tests.plugins.rate_limit.reference import take
 from tests.plugins.rate_limit.test_meters import ALGORITHMS, BEGIN_US, arrivals
 
@@ -37,16 +38,18 @@ def exceeds(limit: Limit, taken: list[tuple[int, int]], now_us: int) -> bool:
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 @settings(max_examples=50)
 @given(data=st.data())
-def test_switch_admits_nothing_above_the_new_limit(before: str, after: str, data: st.DataObject) -> None:
+def test_switch_admits_nothing_above_the_limit(
+    counting: Counting, before: str, after: str, data: st.DataObject
+) -> None:
     amounts = st.integers(2, 12)
-    meter = new_meter(limit_of(before, data.draw(amounts), data.draw(amounts)))
+    meter = counting.new(limit_of(before, data.draw(amounts), data.draw(amounts)))
     taken = []
     for now_us, amount in data.draw(arrivals(PERIOD_US)):
         if take(meter, amount, now_us):
             taken.append((now_us, amount))
     limit = limit_of(after, data.draw(amounts), data.draw(amounts))
 
-    meter = resumed(meter, limit, now_us)
+    meter = counting.resumed(meter, limit, now_us)
 
     begin_us = now_us - BEGIN_US
     for later_us, amount in data.draw(arrivals(PERIOD_US)):
@@ -56,89 +59,89 @@ def test_switch_admits_nothing_above_the_new_limit(before: str, after: str, data
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_what_was_spent_at_once_is_missing_after_the_switch(before: str, after: str) -> None:
-    meter = new_meter(limit_of(before))
+def test_what_was_spent_at_once_is_missing_after_the_switch(counting: Counting, before: str, after: str) -> None:
+    meter = counting.new(limit_of(before))
     meter.add(40, WINDOW_US + 5)
 
-    meter = resumed(meter, limit_of(after), WINDOW_US + 10)
+    meter = counting.resumed(meter, limit_of(after), WINDOW_US + 10)
 
     assert meter.remaining(WINDOW_US + 10) == 60
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_there_and_back_gains_nothing(before: str, after: str) -> None:
-    meter = new_meter(limit_of(before))
+def test_there_and_back_gains_nothing(counting: Counting, before: str, after: str) -> None:
+    meter = counting.new(limit_of(before))
     meter.add(40, WINDOW_US + 5)
 
     for algorithm in (after, before) * 5:
-        meter = resumed(meter, limit_of(algorithm), WINDOW_US + 10)
+        meter = counting.resumed(meter, limit_of(algorithm), WINDOW_US + 10)
 
     assert meter.remaining(WINDOW_US + 10) == 60
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_nobody_waits_longer_than_for_a_period_and_one_more(before: str, after: str) -> None:
-    meter = new_meter(limit_of(before, 10_000, 10_000))
+def test_nobody_waits_longer_than_for_a_period_and_one_more(counting: Counting, before: str, after: str) -> None:
+    meter = counting.new(limit_of(before, 10_000, 10_000))
     meter.add(10_000, WINDOW_US + 5)
 
-    meter = resumed(meter, limit_of(after, 10, 10), WINDOW_US + 10)
+    meter = counting.resumed(meter, limit_of(after, 10, 10), WINDOW_US + 10)
 
     most_us = 2 * PERIOD_US if after == "sliding-window" else PERIOD_US + PERIOD_US // 10
     assert 0 < meter.wait_us(1, WINDOW_US + 10) <= most_us
 
 
 @pytest.mark.parametrize("after", ALGORITHMS)
-def test_a_steady_caller_is_not_shut_out_by_the_switch_from_a_window(after: str) -> None:
+def test_a_steady_caller_is_not_shut_out_by_the_switch_from_a_window(counting: Counting, after: str) -> None:
     """It spent half of its hour evenly; the bucket's level is known to a sixteenth of the period, not to the hour."""
-    meter = new_meter(limit_of("fixed-window", 1000))
+    meter = counting.new(limit_of("fixed-window", 1000))
     for second in range(0, 3600, 8):
         now_us = WINDOW_US + second * SECOND_US
         meter.add(1, now_us)
 
-    meter = resumed(meter, limit_of(after, 1000, 100), now_us)
+    meter = counting.resumed(meter, limit_of(after, 1000, 100), now_us)
 
     assert meter.remaining(now_us) >= 1000 / 16
 
 
-def test_deeper_bucket_keeps_the_level_exactly() -> None:
-    meter = new_meter(limit_of("token-bucket", 1000, 50))
+def test_deeper_bucket_keeps_the_level_exactly(counting: Counting) -> None:
+    meter = counting.new(limit_of("token-bucket", 1000, 50))
     for second in range(0, 1800, 4):
         meter.add(1, WINDOW_US + second * SECOND_US)
     missing = 50 - meter.remaining(WINDOW_US + 1800 * SECOND_US)
 
-    meter = resumed(meter, limit_of("leaky-bucket", 1000, 60), WINDOW_US + 1800 * SECOND_US)
+    meter = counting.resumed(meter, limit_of("leaky-bucket", 1000, 60), WINDOW_US + 1800 * SECOND_US)
 
     assert meter.remaining(WINDOW_US + 1800 * SECOND_US) == 60 - missing
 
 
-def test_slower_bucket_counts_what_came_back_too_fast() -> None:
+def test_slower_bucket_counts_what_came_back_too_fast(counting: Counting) -> None:
     """It is full again after 450 in half an hour; by the new limit of 100 an hour the next may come in an hour."""
-    meter = new_meter(limit_of("token-bucket", 1000, 50))
+    meter = counting.new(limit_of("token-bucket", 1000, 50))
     for second in range(0, 1800, 4):
         now_us = WINDOW_US + second * SECOND_US
         meter.add(1, now_us)
 
-    meter = resumed(meter, limit_of("token-bucket", 100, 50), now_us)
+    meter = counting.resumed(meter, limit_of("token-bucket", 100, 50), now_us)
 
     assert meter.wait_us(1, now_us) > PERIOD_US
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_lower_amount_counts_what_was_spent(algorithm: str) -> None:
-    meter = new_meter(limit_of(algorithm))
+def test_lower_amount_counts_what_was_spent(counting: Counting, algorithm: str) -> None:
+    meter = counting.new(limit_of(algorithm))
     meter.add(40, WINDOW_US + 5)
 
-    meter = resumed(meter, limit_of(algorithm, 50, 50), WINDOW_US + 10)
+    meter = counting.resumed(meter, limit_of(algorithm, 50, 50), WINDOW_US + 10)
 
     assert meter.remaining(WINDOW_US + 10) == 10
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_other_period_counts_what_was_spent_within_it(before: str, after: str) -> None:
-    meter = new_meter(limit_of(before))
+def test_other_period_counts_what_was_spent_within_it(counting: Counting, before: str, after: str) -> None:
+    meter = counting.new(limit_of(before))
     meter.add(40, WINDOW_US + 5)
 
-    meter = resumed(meter, limit_of(after, 50, 50, 2 * PERIOD_US), WINDOW_US + 10)
+    meter = counting.resumed(meter, limit_of(after, 50, 50, 2 * PERIOD_US), WINDOW_US + 10)
 
     assert meter.remaining(WINDOW_US + 10) == 10
 
