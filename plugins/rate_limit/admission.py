@@ -76,7 +76,7 @@ def charges_of(
     """List what a request takes of which meters; no meter is made on a dry run."""
     charges = []
     for rule in rules.rules:
-        if rule.has_models and not _is_for_model(rule, exchange, demands):
+        if not wants(rule, exchange, demands):
             continue
         key = rule.key(exchange)
         meter = rule.meters.get(key)
@@ -88,8 +88,9 @@ def charges_of(
     return charges
 
 
-def _is_for_model(rule: Rule, exchange: Exchange, demands: Demands) -> bool:
-    return rule.is_for(exchange.request.model or "", demands.guess.model)
+def wants(rule: Rule, exchange: Exchange, demands: Demands) -> bool:
+    """Tell whether a rule counts a request: it is for all models, or for this one."""
+    return not rule.has_models or rule.is_for(exchange.request.model or "", demands.guess.model)
 
 
 def refusal_of(charges: list[Charge], now_us: int) -> Refusal | None:

@@ -25,7 +25,7 @@ from plugins.rate_limit.limit import SECOND_US
 from plugins.rate_limit.partition import Partitions
 from plugins.rate_limit.refusals import Refusals
 from plugins.rate_limit.rule_sets import RuleSet
-from plugins.rate_limit.told import limit_lines
+from plugins.rate_limit.told import State, limit_lines
 from plugins.rate_limit.waiting import Waiting
 from plugins.rate_limit.wall_time import WallTime
 from proxy.errors import Refused
@@ -48,24 +48,41 @@ class Open:
     guess: Guess
 
 
+@dataclass(slots=True)
+class Desk:
+    """What gates have in common, wherever they count.
+
+    Args:
+        partitions: those of the settings in force; replaced when these change.
+        rules_of: gives the rules in force for a request.
+    """
+
+    time: WallTime
+    partitions: Partitions
+    estimator: Estimator
+    refusals: Refusals
+    waiting: Waiting
+    rules_of: Callable[[Exchange], RuleSet]
+
+    def demands(self, exchange: Exchange) -> Demands:
+        """Guess what a request takes, once somebody asks for it."""
+        return Demands(exchange, self.partitions, self.estimator)
+
+    def tell(self, exchange: Exchange, rules: RuleSet, states: list[State]) -> None:
+        """Tell the client what is left."""
+        if states:
+            format_name, wall_s = exchange.request.operation.format, self.time.now_us() / SECOND_US
+            exchange.told += limit_lines(rules.policy, states, format_name, wall_s)
+
+
 class Gate:
     """Admits requests by meters in memory, all of it between two turns of the event loop."""
 
-    def __init__(
-        self,
-        time: WallTime,
-        partitions: Partitions,
-        estimator: Estimator,
-        refusals: Refusals,
-        waiting: Waiting,
-        rules_of: Callable[[Exchange], RuleSet],
-    ) -> None:
-        self._time = time
-        self._rules_of = rules_of
-        self._partitions = partitions
-        self._estimator = estimator
-        self._refusals = refusals
-        self._waiting = waiting
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._time = desk.time
+        self._refusals = desk.refusals
+        self._waiting = desk.waiting
 
     def admit(self, exchange: Exchange, rules: RuleSet, now_us: int) -> Wait | None:
         """Let a request pass, or have it wait.
@@ -73,11 +90,11 @@ class Gate:
         Raises:
             Refused: a rule has no room, and it cannot wait for that.
         """
-        demands = Demands(exchange, self._partitions, self._estimator)
+        demands = self._desk.demands(exchange)
         charges = charges_of(rules, exchange, demands, now_us)
         refusal = refusal_of(charges, now_us) or self._behind_others(charges)
         if refusal is not None:
-            if self._waiting.is_full or not _may_wait(refusal):
+            if self._waiting.is_full or not may_wait(refusal):
                 raise self._refuse(exchange, rules, charges, refusal, now_us)
             waits_s = refusal.rule.queue_us / SECOND_US
             return Wait(self._stand(exchange, demands, refusal, now_us), waits_s + GRACE_S)
@@ -88,17 +105,15 @@ class Gate:
     def levels(self, exchange: Exchange, rules: RuleSet) -> list[Level]:
         """Tell what a request would find, and take nothing."""
         now_us = self._time.now_us()
-        demands = Demands(exchange, self._partitions, self._estimator)
+        demands = self._desk.demands(exchange)
         return [
             Level(rule, amount, meter.wait_us(amount, now_us), meter.remaining(now_us), meter.reset_us(now_us))
             for rule, _, meter, amount in charges_of(rules, exchange, demands, now_us, is_dry_run=True)
         ]
 
-    def end(self, exchange: Exchange) -> None:
+    def end(self, exchange: Exchange, note: Open) -> None:
         """Settle what was reserved for a request."""
-        note: Open | None = exchange.notes.pop(NOTE, None)
-        if note is not None:
-            settle(note.holds, true_demand(exchange, note.guess, self._estimator), self._time.now_us())
+        settle(note.holds, true_demand(exchange, note.guess, self._desk.estimator), self._time.now_us())
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
@@ -118,19 +133,19 @@ class Gate:
             (rule.name, refusal.key), attempt, partial(self._left_s, began_us + rule.queue_us)
         ):
             return None
-        now_us, rules = self._time.now_us(), self._rules_of(exchange)
+        now_us, rules = self._time.now_us(), self._desk.rules_of(exchange)
         charges = charges_of(rules, exchange, demands, now_us)
         raise self._refuse(exchange, rules, charges, refusal_of(charges, now_us) or refusal, now_us)
 
     def _attempt(self, exchange: Exchange, demands: Demands) -> float:
         """Take, or tell after how many seconds to try again; by the rules that are in force then."""
-        now_us, rules = self._time.now_us(), self._rules_of(exchange)
+        now_us, rules = self._time.now_us(), self._desk.rules_of(exchange)
         charges = charges_of(rules, exchange, demands, now_us)
         refusal = refusal_of(charges, now_us)
         if refusal is None:
             self._take(exchange, rules, charges, demands, now_us)
             return 0.0
-        if not _may_wait(refusal):
+        if not may_wait(refusal):
             raise self._refuse(exchange, rules, charges, refusal, now_us)
         wait_s = refusal.wait_us / SECOND_US
         return min(wait_s, LOOK_AGAIN_S) if refusal.rule.counts == "concurrent" else wait_s
@@ -172,13 +187,10 @@ class Gate:
         self._tell(exchange, rules, charges, now_us)
         return self._refusals.refuse(exchange, refusal, now_us)
 
-    @staticmethod
-    def _tell(exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int) -> None:
-        states = states_of(charges, now_us)
-        if states:
-            format_name = exchange.request.operation.format
-            exchange.told += limit_lines(rules.policy, states, format_name, now_us / SECOND_US)
+    def _tell(self, exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int) -> None:
+        self._desk.tell(exchange, rules, states_of(charges, now_us))
 
 
-def _may_wait(refusal: Refusal) -> bool:
+def may_wait(refusal: Refusal) -> bool:
+    """Tell whether the rule that has no room lets a request wait for so long."""
     return not is_hopeless(refusal) and refusal.wait_us <= refusal.rule.queue_us

@@ -9,6 +9,7 @@ from plugins.rate_limit.plugin import RateLimitPlugin
 from plugins.rate_limit.settings import RateLimitConfig
 from proxy.errors import Refused
 from proxy.exchange import Attempt, Candidate, Exchange, Operation, Request, Wait
+from proxy.store import SharedStore
 from proxy.usage import Price, Usage
 from tests.plugins.rig import CHAT, Rig
 
@@ -32,6 +33,8 @@ class LimitRig(Rig):
             wall_clock=lambda: self.now_s,
             targets=self._find,
         )
+        self.store: SharedStore | None = None
+        self.context = replace(self.context, store=lambda: self.store)
         self.plugin = RateLimitPlugin(self.settings(**section), self.context, self.sleep)
 
     def _find(self, exchange: Exchange) -> Sequence[Candidate]:

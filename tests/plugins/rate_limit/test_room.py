@@ -90,7 +90,7 @@ async def test_sweep_goes_on_as_long_as_the_plugin_lives() -> None:
     rig.tasks[0].cancel()
 
     assert rig.plugin._room.used == 0
-    assert set(rig.naps) == {30}
+    assert set(rig.naps) == {20}
 
 
 def test_lower_max_buckets_holds_for_newcomers_at_once() -> None:

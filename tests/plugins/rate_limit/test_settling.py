@@ -111,3 +111,14 @@ def test_a_busy_bucket_gets_back_all_that_was_reserved_too_much(counting: Counti
             spent += 2
 
     assert 600 - 80 < spent <= 600 + 60
+
+
+def test_a_bucket_that_was_full_meanwhile_gets_nothing_back(counting: Counting) -> None:
+    """Had less been taken at first, it would be no fuller now: it was full before the second came."""
+    meter = counting.new(limit_of("token-bucket", 12))
+    first = reserve(meter, 12, BEGIN_OF_MINUTE_US)
+    reserve(meter, 12, BEGIN_OF_MINUTE_US + MINUTE_US)
+
+    meter.settle(-6, first, BEGIN_OF_MINUTE_US + MINUTE_US)
+
+    assert meter.remaining(BEGIN_OF_MINUTE_US + MINUTE_US) == 0
