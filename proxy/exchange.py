@@ -337,6 +337,8 @@ class Exchange:
     """Who ended it from outside, in words for the client."""
     told: bytes = b""
     """Header lines that go to the client with whatever answer it gets, each with its CRLF; see `tell`."""
+    tells_limits: bool = False
+    """`told` says what is left of limits of ours: those of a provider, which are another account's, end here."""
     identity: Identity | None = None
     """Whom the caller was recognised as; then nothing of its credentials is passed on."""
     audience: Audience | None = None

@@ -98,8 +98,9 @@ def stream_filter(exchange: Exchange) -> StreamFilter | None:
         exchange: read-only.
     Returns:
         A StreamFilter for this stream, or None.
-    Raises: anything, here or in the filter, ends the filter's part in this stream: later events pass it by.
-        If the plugin is fail-closed the stream ends with an error event instead.
+    Raises: Refused, in the filter, ends the stream: the client gets its code and words in an error event, or as the
+        whole answer if it has seen nothing yet. Anything else, here or in the filter, ends the filter's part in this
+        stream: later events pass it by. If the plugin is fail-closed the stream ends with an error event instead.
     Example: a guardrail masks card numbers.
     """
 

@@ -106,7 +106,8 @@ class Dispatch:
     def filters(self, exchange: Exchange) -> StreamFilter | None:
         """Chain the filters that plugins have for this stream; None if none has.
 
-        The chain contains failures; it raises PluginFailed, from here, `event` or `end`, for fail-closed plugins only.
+        The chain contains failures; it raises PluginFailed, from here, `event` or `end`, for fail-closed plugins only,
+        and Refused where a filter ends the stream.
         """
         found = []
         for hook in self.stream_filter:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from time import perf_counter
 
+from proxy.errors import Refused
 from proxy.host.answers import junk
 from proxy.host.containment import Containment
 from proxy.host.hooks import Hook
@@ -10,7 +11,10 @@ from proxy.sink import StreamFilter
 
 
 class FilterChain:
-    """What the relay sees of all filters: one StreamFilter, which raises PluginFailed for fail-closed plugins only."""
+    """What the relay sees of all filters: one StreamFilter.
+
+    It raises what a filter refuses, and PluginFailed for fail-closed plugins only.
+    """
 
     def __init__(self, filters: list[tuple[Hook, StreamFilter]], containment: Containment) -> None:
         self._filters = [(hook.events or hook, stream_filter) for hook, stream_filter in filters]
@@ -42,7 +46,7 @@ class FilterChain:
             if not isinstance(changed, bytes):
                 raise junk("a stream filter", changed, "bytes")
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
+            if isinstance(error, KeyboardInterrupt | SystemExit | Refused):
                 raise
             self._filters.remove((hook, stream_filter))
             self._containment.failed(hook, error)

@@ -145,6 +145,8 @@ class Call:
 
     def _lines(self, head: ResponseHead, told: bytes) -> bytes:
         lines = head.lines
+        if head.limit_lines and self._outgoing.exchange.tells_limits:
+            lines = [line for line in lines if line not in head.limit_lines]
         if head.cookie_lines and self._outgoing.wire is None:
             lines = [*lines, *head.cookie_lines]
         if head.request_id:

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from proxy.errors import Cancelled, ProxyError, UpstreamError
+from proxy.errors import Cancelled, PluginFailed, ProxyError, Refused, UpstreamError
 from proxy.exchange import Exchange, write_headers
 from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
@@ -195,7 +195,7 @@ class ClientSink:
             self.finish()
             return
         if self._is_event_stream and not self._head:
-            if not isinstance(error, UpstreamError | Cancelled):
+            if not isinstance(error, UpstreamError | Cancelled | Refused | PluginFailed):
                 error = UpstreamError(error.message)
             self.write(wire.error_event(exchange.request.operation, error, exchange.id))
         self.close()

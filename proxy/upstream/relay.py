@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from proxy.errors import UpstreamCut, UpstreamError, UpstreamRejected
+from proxy.errors import PluginFailed, ProxyError, Refused, UpstreamCut, UpstreamError, UpstreamRejected
 from proxy.sink import ResponseHead, ResponseObserver, Sink, StreamFilter
 
 MAX_HELD_BYTES: Final = 64 << 10
@@ -13,6 +13,8 @@ MAX_HELD_BYTES: Final = 64 << 10
 
 SSE_BOUNDARIES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 LINE_BOUNDARIES: Final = (b"\n",)
+ENDING: Final = (UpstreamError, Refused, PluginFailed)
+"""What ends a response in the middle: the provider's failure, or a plugin's filter that lets no more of it through."""
 ANY_BOUNDARY: Final = (b"",)
 """Of what is no stream of events: it may be cut anywhere."""
 
@@ -111,7 +113,7 @@ class Relay:
     is_refused = False
     """The response came and was kept from the client."""
     head: ResponseHead | None = None
-    error: UpstreamError | None = None
+    error: ProxyError | None = None
     refused_body = b""
     is_refusal_cut = False
     """There was more of the refused reply than is kept."""
@@ -155,7 +157,7 @@ class Relay:
                 self._pass(data, is_end=False)
             elif not self._sink.write(data):
                 self._pause()
-        except UpstreamError as error:
+        except ENDING as error:
             self._break_off(error)
 
     def on_read(self) -> None:
@@ -166,7 +168,7 @@ class Relay:
                 self._collect()
             else:
                 self._pass(self._take(), is_end=False)
-        except UpstreamError as error:
+        except ENDING as error:
             self._break_off(error)
 
     def on_end(self) -> None:
@@ -177,7 +179,7 @@ class Relay:
                 self._collect()
             if self._passage is not None:
                 self._end()
-        except UpstreamError as error:
+        except ENDING as error:
             self.error = error
         self._wake()
 
@@ -198,6 +200,7 @@ class Relay:
 
         Raises:
             UpstreamError: the response broke off; `sink.is_started` tells whether the client has seen any of it.
+            Refused, PluginFailed: a filter ended it.
             ConnectionError: the client left or took nothing for `write_timeout_s`.
         """
         self._connection = connection
@@ -285,7 +288,7 @@ class Relay:
                 self._connection.pause_reading()
             self._wake()
 
-    def _break_off(self, error: UpstreamError) -> None:
+    def _break_off(self, error: ProxyError) -> None:
         self.is_over = True
         self.error = error
         if self._connection is not None:

@@ -393,6 +393,22 @@ def test_failing_filter_of_a_fail_closed_plugin_ends_the_stream() -> None:
         chain.event(b"a")
 
 
+def test_filter_that_refuses_ends_the_stream_and_is_no_failure_of_its_plugin() -> None:
+    class Enough(Suffix):
+        def event(self, event: bytes) -> bytes:
+            raise Refused("enough", code="enough", status=429)
+
+    rig = Rig(plugin("limiter", stream_filter=lambda self: Enough()))
+    chain = rig.dispatch.filters(make_exchange())
+
+    for _ in range(10):
+        with pytest.raises(Refused, match="enough"):
+            chain.event(b"a")
+
+    assert rig.count("errors", "limiter", "stream_filter") == 0
+    assert rig.host.switched_off == []
+
+
 @pytest.mark.parametrize("junk", [object(), "filter"])
 def test_junk_filter_counts_as_an_exception(junk: object) -> None:
     rig = Rig(plugin("junky", stream_filter=lambda self: junk))

@@ -4,7 +4,15 @@ import asyncio
 
 import pytest
 
-from proxy.errors import UpstreamCut, UpstreamProtocol, UpstreamRejected, UpstreamReset
+from proxy.errors import (
+    PluginFailed,
+    ProxyError,
+    Refused,
+    UpstreamCut,
+    UpstreamProtocol,
+    UpstreamRejected,
+    UpstreamReset,
+)
 from proxy.formats.observing import JsonObserver
 from proxy.formats.openai_usage import read_whole
 from proxy.formats.sse import EventSplitter
@@ -432,8 +440,11 @@ class Shouting:
 
     def __init__(self) -> None:
         self.events: list[bytes] = []
+        self.error: ProxyError | None = None
 
     def event(self, event: bytes) -> bytes:
+        if self.error is not None:
+            raise self.error
         self.events.append(event)
         return event.upper()
 
@@ -460,6 +471,25 @@ async def test_filter_sees_whole_events_and_has_the_last_word() -> None:
     assert shouting.events == [OUTPUT, DONE]
     assert sink.body == b"DATA: OUT\n\nDATA: [DONE]\n\n: bye\n\n"
     assert sink.length is None
+
+
+@pytest.mark.parametrize("error", [Refused("enough", code="enough", status=429), PluginFailed("guard failed")])
+async def test_filter_can_end_a_stream_of_which_the_client_has_seen_some(error: ProxyError) -> None:
+    sink, shouting = RecordingSink(), Shouting()
+    relay = filtered_relay(sink, shouting, EventSplitter())
+    connection = RecordingConnection()
+    running = asyncio.ensure_future(relay.run(connection, 60))
+    await asyncio.sleep(0)
+    receive(relay, OUTPUT)
+
+    shouting.error = error
+    relay.on_data(OUTPUT)
+
+    with pytest.raises(type(error)) as caught:
+        await running
+    assert caught.value is error
+    assert connection.calls == ["abort"]
+    assert (sink.body, sink.is_finished) == (b"DATA: OUT\n\n", False)
 
 
 async def test_event_too_large_for_a_filter_breaks_the_stream_off() -> None:
