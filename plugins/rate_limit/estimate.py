@@ -22,6 +22,10 @@ MOST_VALUES: Final = 20_000
 """Values of a request that are looked at; the rest is guessed from the size of its body."""
 
 MOST_MODELS: Final = 1000
+STREAM_BYTES: Final = 150
+REPLY_BYTES: Final = 6
+MOST_STREAM_BYTES: Final = 260
+"""Of a stream for each output token, while nothing is known of the model: so long are vendors' chunks of one token."""
 WEIGHT: Final = 0.1
 """Of the newest request in a moving average."""
 LEAST_RATIO: Final = 0.1
@@ -86,11 +90,26 @@ class Habits:
     __slots__ = ("bytes_per_token", "output_tokens", "ratio")
 
     def __init__(self) -> None:
-        self.ratio = 1.0
+        self.ratio = Average(1.0)
         """True input tokens for each one guessed."""
-        self.output_tokens = float(FIRST_OUTPUT_TOKENS)
-        self.bytes_per_token: dict[bool, float] = {True: 150.0, False: 6.0}
+        self.output_tokens = Average(FIRST_OUTPUT_TOKENS)
+        self.bytes_per_token = {True: Average(STREAM_BYTES), False: Average(REPLY_BYTES)}
         """Bytes of the response for each output token, of streams and of whole replies."""
+
+
+class Average:
+    """A moving average: at first of all there was, later of the last ones most."""
+
+    __slots__ = ("count", "value")
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self.count = 0
+
+    def add(self, value: float) -> None:
+        """Take one more into account; the first takes the place of what was guessed."""
+        self.count += 1
+        self.value += max(WEIGHT, 1 / self.count) * (value - self.value)
 
 
 class Estimator:
@@ -112,7 +131,7 @@ class Estimator:
 
     def input_tokens(self, model: str, guessed: float) -> int:
         """Correct a guess by what was learned of the model."""
-        return math.ceil(guessed * self.of(model).ratio)
+        return math.ceil(guessed * self.of(model).ratio.value)
 
     def output_tokens(self, model: str, most: int | None, choices: int = 1) -> int:
         """Guess the output: as much as the client allows, or else as much as is usual.
@@ -121,23 +140,25 @@ class Estimator:
             most: what the client allows for one answer.
             choices: how many answers it wants.
         """
-        return math.ceil(self.of(model).output_tokens if most is None else most) * choices
+        return math.ceil(self.of(model).output_tokens.value if most is None else most) * choices
 
     def learn_input(self, model: str, guessed: float, true_tokens: int) -> None:
         """Learn from a request whose input was counted."""
         if guessed > 0 and true_tokens > 0:
-            habits = self.of(model)
-            ratio = min(max(true_tokens / guessed, LEAST_RATIO), MOST_RATIO)
-            habits.ratio += WEIGHT * (ratio - habits.ratio)
+            self.of(model).ratio.add(min(max(true_tokens / guessed, LEAST_RATIO), MOST_RATIO))
 
     def learn_output(self, model: str, true_tokens: int, sent_bytes: int, *, is_stream: bool) -> None:
         """Learn from an answer whose output was counted."""
         habits = self.of(model)
-        habits.output_tokens += WEIGHT * (true_tokens - habits.output_tokens)
+        habits.output_tokens.add(true_tokens)
         if true_tokens > 0 and sent_bytes > 0:
-            known = habits.bytes_per_token[is_stream]
-            habits.bytes_per_token[is_stream] = known + WEIGHT * (sent_bytes / true_tokens - known)
+            habits.bytes_per_token[is_stream].add(sent_bytes / true_tokens)
 
     def output_of_bytes(self, model: str, sent_bytes: int, *, is_stream: bool) -> int:
-        """Guess the output tokens of an answer that nobody counted, from its size."""
-        return math.ceil(sent_bytes / self.of(model).bytes_per_token[is_stream])
+        """Guess the output tokens of an answer that nobody counted, from its size: rather too many than too few."""
+        return math.ceil(sent_bytes / self.of(model).bytes_per_token[is_stream].value)
+
+    def least_output(self, model: str, sent_bytes: int) -> int:
+        """Guess the tokens of a stream so far: rather too few than too many."""
+        known = self.of(model).bytes_per_token[True]
+        return int(sent_bytes / (known.value if known.count else MOST_STREAM_BYTES))

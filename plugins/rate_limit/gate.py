@@ -25,9 +25,12 @@ from plugins.rate_limit.limit import SECOND_US
 from plugins.rate_limit.partition import Partitions
 from plugins.rate_limit.refusals import Refusals
 from plugins.rate_limit.rule_sets import RuleSet
+from plugins.rate_limit.rules import Rule
 from plugins.rate_limit.told import State, limit_lines
 from plugins.rate_limit.waiting import Waiting
 from plugins.rate_limit.wall_time import WallTime
+from plugins.rate_limit.watch import Watch, Watched
+from proxy.callers import Counted
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Reply, Wait
 
@@ -35,6 +38,9 @@ NOTE: Final = "rate_limit"
 
 GRACE_S: Final = 60.0
 """Beyond its own deadline a wait is ended by the core, and the request goes on: that must not come first."""
+
+OF_OUTPUT: Final[frozenset[Counted]] = frozenset({"outputTokens", "totalTokens", "costUsd"})
+"""What grows while an answer comes."""
 
 LOOK_AGAIN_S: Final = 0.05
 """Nobody knows when a request in work ends."""
@@ -71,8 +77,17 @@ class Desk:
     def tell(self, exchange: Exchange, rules: RuleSet, states: list[State]) -> None:
         """Tell the client what is left."""
         if states:
+            exchange.tells_limits = True
             format_name, wall_s = exchange.request.operation.format, self.time.now_us() / SECOND_US
             exchange.told += limit_lines(rules.policy, states, format_name, wall_s)
+
+    def watch(self, exchange: Exchange, watched: list[Watched], guessed: Guess) -> Watch:
+        """Watch a stream."""
+        tokens_of = partial(self.estimator.least_output, guessed.model)
+        return Watch(watched, guessed.demand, tokens_of, partial(self._end_stream, exchange))
+
+    def _end_stream(self, exchange: Exchange, rule: Rule, amount: int) -> Refused:
+        return self.refusals.end_stream(exchange, rule, amount, self.time.now_us())
 
 
 class Gate:
@@ -114,6 +129,18 @@ class Gate:
     def end(self, exchange: Exchange, note: Open) -> None:
         """Settle what was reserved for a request."""
         settle(note.holds, true_demand(exchange, note.guess, self._desk.estimator), self._time.now_us())
+
+    def watch(self, exchange: Exchange, note: Open) -> Watch | None:
+        """Watch a stream of which tokens or cost are limited."""
+        watched = [
+            Watched(charge.rule, charge.amount, partial(self._left, charge))
+            for charge, _ in note.holds
+            if charge.rule.is_enforced and charge.rule.counts in OF_OUTPUT
+        ]
+        return self._desk.watch(exchange, watched, note.guess) if watched else None
+
+    def _left(self, charge: Charge) -> int:
+        return charge.rule.meters.get(charge.key, charge.meter).remaining(self._time.now_us())
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class PlainRules:
             figures.append(until_s)
             if left < least:
                 least, reset_s, amount = left, until_s, rule.limit.amount
+        exchange.tells_limits = True
         format_name = exchange.request.operation.format
         if format_name == "openai":
             exchange.told += self._openai % (*figures, amount, least, reset_s, amount, least, reset_s)

@@ -1,7 +1,7 @@
 """Limit how much callers may ask for, in requests, tokens, cost and at once: per caller, address, model and more."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Final
 
@@ -25,6 +25,7 @@ from plugins.rate_limit.wall_time import WallTime
 from proxy import hookimpl
 from proxy.exchange import Exchange, JsonObject, Wait
 from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
+from proxy.sink import StreamFilter
 
 TEND_EVERY_S: Final = LEASE_US / SECOND_US / 3
 """Twice a renewal may fail before a place in work is lost."""
@@ -45,7 +46,9 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         self.refusals = Refusals(context.events)
         self._waiting = Waiting(config.max_waiting, sleep)
         self._decisions = context.metrics.counter(
-            "rate_limit_decisions_total", "What rules decided: admitted, refused, would_refuse.", ("rule", "decision")
+            "rate_limit_decisions_total",
+            "What rules decided: admitted, refused, would_refuse, ended.",
+            ("rule", "decision"),
         )
         partitions = _partitions(config, context)
         self._desk = Desk(self._time, partitions, Estimator(), self.refusals, self._waiting, self._rules_of)
@@ -86,6 +89,18 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         if plain is not None and not self._waiting.count and plain.admit(exchange, now_us):
             return None
         return self._gate.admit(exchange, rules, now_us)
+
+    def skips(self) -> Collection[str]:
+        """Streams are looked at only where they may be ended."""
+        return () if self.config.end_streams else ("stream_filter",)
+
+    @hookimpl
+    def stream_filter(self, exchange: Exchange) -> StreamFilter | None:
+        """Watch a stream that may pass a limit."""
+        note: Open | SharedOpen | None = exchange.notes.get(NOTE)
+        if note is None:
+            return None
+        return self._shared.watch(exchange, note) if isinstance(note, SharedOpen) else self._gate.watch(exchange, note)
 
     @hookimpl
     def post_response(self, exchange: Exchange) -> Awaitable[None] | None:

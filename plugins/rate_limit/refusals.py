@@ -64,6 +64,17 @@ class Refusals:
         self._tell(rule, refusal.label, f"{refusal.label or 'all'}: {message}", now_us / SECOND_US)
         return Refused(message, code=CODE, status=STATUS, retry_after_s=wait_s)
 
+    def end_stream(self, exchange: Exchange, rule: Rule, amount: int, now_us: int) -> Refused:
+        """Note that a stream is ended; gives the error for the client."""
+        rule.ended.value += 1
+        self.by_rule[rule.name] += 1
+        caller, model = exchange.shown_caller, (exchange.request.model or "")[:100]
+        taken = f"about {show_amount(amount, rule.counts)} {UNITS[rule.counts]}"
+        message = f"rate limit {rule.name} is passed by this stream, which has taken {taken}: {rule.describe()}"
+        self.recent.append(Blocked(now_us / SECOND_US, rule.name, caller, model, None))
+        self._tell(rule, caller, f"{caller}: {message}", now_us / SECOND_US)
+        return Refused(message, code=CODE, status=STATUS)
+
     def would_refuse(self, rule: Rule, label: str, now_us: int) -> None:
         """Note that a rule in shadow mode would have refused."""
         rule.refused.value += 1

@@ -62,13 +62,14 @@ class Rule:
     Attributes:
         item: of the header `RateLimit`, to be filled in.
         is_plain: each request takes 1, and nothing is settled.
-        admitted, refused: series of the metric of decisions.
+        admitted, refused, ended: series of the metric of decisions.
     """
 
     __slots__ = (
         "_models",
         "admitted",
         "counts",
+        "ended",
         "has_models",
         "is_enforced",
         "is_plain",
@@ -109,6 +110,7 @@ class Rule:
         self.admitted = decisions.series(spec.name, "admitted")
         self.refused = decisions.series(spec.name, "refused" if spec.is_enforced else "would_refuse")
         self.has_models = bool(spec.models)
+        self.ended = decisions.series(spec.name, "ended")
         self._models = [re.compile(translate(pattern.replace("[", "[[]"))) for pattern in spec.models]
 
     def is_for(self, *names: str) -> bool:

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Final, Literal
 
 from plugins.rate_limit.admission import Demands, Refusal, wants
 from plugins.rate_limit.demand import Guess, true_demand
-from plugins.rate_limit.gate import GRACE_S, LOOK_AGAIN_S, NOTE, Desk, Gate, may_wait
+from plugins.rate_limit.gate import GRACE_S, LOOK_AGAIN_S, NOTE, OF_OUTPUT, Desk, Gate, may_wait
 from plugins.rate_limit.level import Level
 from plugins.rate_limit.limit import SECOND_US
 from plugins.rate_limit.rule_sets import RuleSet
 from plugins.rate_limit.rules import Rule
 from plugins.rate_limit.shared import ANY_QUEUE, Answer, SharedCharge, SharedCounts, SharedHold
 from plugins.rate_limit.told import State
+from plugins.rate_limit.watch import Watch, Watched
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Reply, Wait
 from proxy.store import SharedStore, StoreUnavailable
@@ -109,6 +111,15 @@ class SharedGate:
             await self._counts.settle(self._there(), deltas, note.request_id)
         except StoreUnavailable:
             return
+
+    def watch(self, exchange: Exchange, note: SharedOpen) -> Watch | None:
+        """Watch a stream of which tokens or cost are limited, by what was left when it was admitted."""
+        watched = [
+            Watched(charge.rule, charge.amount, partial(_left, answer))
+            for charge, answer in note.holds
+            if charge.rule.is_enforced and charge.rule.counts in OF_OUTPUT
+        ]
+        return self._desk.watch(exchange, watched, note.guess) if watched else None
 
     async def renew(self) -> None:
         """Hold the places of all requests in work for longer."""
@@ -212,3 +223,7 @@ class SharedGate:
             return None
         wait = self._local.admit(exchange, self._desk.rules_of(exchange), self._desk.time.now_us())
         return None if wait is None else await wait.awaitable
+
+
+def _left(answer: Answer) -> int:
+    return answer.left

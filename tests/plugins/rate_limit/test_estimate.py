@@ -83,9 +83,22 @@ def test_models_are_bounded_in_number() -> None:
 def test_one_absurd_answer_does_not_spoil_the_guess() -> None:
     estimator = Estimator()
 
+    for _ in range(20):
+        estimator.learn_input("m", 100, 100)
     estimator.learn_input("m", 1, 10**9)
 
     assert estimator.input_tokens("m", 100) < 200
+
+
+def test_first_answer_replaces_what_was_guessed() -> None:
+    estimator = Estimator()
+
+    estimator.learn_input("m", 100, 150)
+    estimator.learn_output("m", 1000, 230_000, is_stream=True)
+
+    assert estimator.input_tokens("m", 100) == 150
+    assert estimator.output_tokens("m", None) == 1000
+    assert estimator.least_output("m", 23_000) == estimator.output_of_bytes("m", 23_000, is_stream=True) == 100
 
 
 def test_several_answers_are_reserved_for() -> None:
