@@ -61,23 +61,30 @@ class Bucket(Meter):
         else:
             self._turn(part, amount)
 
-    def spend(self, now_us: int) -> tuple[int, int]:
-        """Take one and tell what is left: `add`, `remaining` and `reset_us` in half the time, for the hot path."""
+    def spend(self, now_us: int) -> tuple[int, int] | None:
+        """Take one, if there is one, and tell what is left: three calls in one, for the hot path."""
         limit = self.limit
         amount, period_us = limit.amount, limit.period_us
         now = now_us * amount
         full_at = self._full_at
         if full_at < now:
             full_at = now
-        self._full_at = full_at = full_at + period_us
-        part = now_us // limit.part_us
-        if part == self._part:
-            self._in_part += 1
-        else:
-            self._turn(part, 1)
+        full_at += period_us
         debt = full_at - now
         left = limit.capacity - debt
-        return left // period_us if left > 0 else 0, -(-debt // (amount * SECOND_US))
+        if left < 0:
+            return None
+        self._full_at = full_at
+        if now_us // limit.part_us == self._part:
+            self._in_part += 1
+        else:
+            self._turn(now_us // limit.part_us, 1)
+        return left // period_us, -(-debt // (amount * SECOND_US))
+
+    def unspend(self, now_us: int) -> None:
+        """Put the one back."""
+        self._full_at -= self.limit.period_us
+        self._correct(-1, now_us, now_us)
 
     def reserve(self, amount: int, now_us: int) -> int:
         """Take an estimate; the mark is what may have spilled until now."""

@@ -66,10 +66,21 @@ class Meter:
         """Take an amount, whether there is room or not."""
         raise NotImplementedError
 
-    def spend(self, now_us: int) -> tuple[int, int]:
-        """Take one; returns what is left and the whole seconds until nothing that was spent counts any more."""
+    def spend(self, now_us: int) -> tuple[int, int] | None:
+        """Take one, if there is room.
+
+        Returns:
+            What is left, and the whole seconds until nothing that was spent counts any more; None if there was no room,
+            and nothing was taken.
+        """
+        if self.wait_us(1, now_us):
+            return None
         self.add(1, now_us)
         return self.remaining(now_us), -(-self.reset_us(now_us) // SECOND_US)
+
+    def unspend(self, now_us: int) -> None:
+        """Take back what `spend` took just now, at the same time: another rule had no room."""
+        self.settle(-1, Reserved(1, now_us), now_us)
 
     def reserve(self, amount: int, now_us: int) -> int:
         """Take an estimate, to be settled by `settle`.

@@ -54,24 +54,25 @@ class PlainRules:
         rules = self._rules
         key = rules[0].key(exchange)
         meters: list[Meter] = []
+        figures: list[int] = []
+        least, reset_s, amount = NEVER, 0, 0
         for rule in rules:
             if not self._has_one_key:
                 key = rule.key(exchange)
             meter = rule.meters.get(key)
             if meter is None or meter.limit is not rule.limit:
                 meter = rule.table.meter(key, rule.limit, partial(rule.label, exchange), now_us)
-            if meter.wait_us(1, now_us):
+            spent = meter.spend(now_us)
+            if spent is None:
+                for earlier in meters:
+                    earlier.unspend(now_us)
                 return False
             meters.append(meter)
-        figures: list[int] = []
-        least, reset_s, amount = NEVER, 0, 0
-        for rule, meter in zip(rules, meters, strict=True):
+            figures += spent
+            if spent[0] < least:
+                (least, reset_s), amount = spent, rule.limit.amount
+        for rule in rules:
             rule.admitted.value += 1
-            left, until_s = meter.spend(now_us)
-            figures.append(left)
-            figures.append(until_s)
-            if left < least:
-                least, reset_s, amount = left, until_s, rule.limit.amount
         exchange.tells_limits = True
         format_name = exchange.request.operation.format
         if format_name == "openai":

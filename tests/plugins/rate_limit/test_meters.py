@@ -141,10 +141,16 @@ def test_spending_one_is_adding_one_and_telling_what_is_left(algorithm: str, dat
     spending, adding = new_meter(limit), new_meter(limit)
 
     for now_us, _ in data.draw(arrivals(limit.period_us)):
-        left, reset_s = spending.spend(now_us)
-        adding.add(1, now_us)
-        assert (left, reset_s) == (adding.remaining(now_us), -(-adding.reset_us(now_us) // SECOND_US))
+        spent = spending.spend(now_us)
+        if not take(adding, 1, now_us):
+            assert spent is None
+        else:
+            assert spent == (adding.remaining(now_us), -(-adding.reset_us(now_us) // SECOND_US))
+            if data.draw(st.booleans()):
+                spending.unspend(now_us)
+                spending.spend(now_us)
         assert spending.spent(now_us) == adding.spent(now_us)
+        assert spending.remaining(now_us) == adding.remaining(now_us)
 
 
 def test_fixed_window_begins_with_the_minute_of_the_clock(counting: Counting) -> None:
