@@ -98,7 +98,7 @@ class Admin:
         for name in query:
             if name not in EXPLAINED and not name.startswith("header."):
                 raise ClientError(f"?{name[:50]!a}: is not known here; there are {', '.join(EXPLAINED)}, header.NAME")
-        caller_id = self._caller_id(query.get("key"))
+        caller_id = await self._caller_id(query.get("key"))
         exchange = asked(query, caller_id, limiter.received_s())
         rules = limiter.sets.of_caller(caller_id) or limiter.sets.of(exchange)
         levels = await limiter.levels(exchange, rules)
@@ -119,11 +119,11 @@ class Admin:
         names = {each.name for rules in self._limiter.sets.all() for each in rules.rules}
         if rule is not None and rule not in names:
             raise UnknownPath(f"there is no rule {rule[:64]!a}; there are {', '.join(sorted(names)) or 'none'}")
-        caller_id = self._caller_id(key)
+        caller_id = await self._caller_id(key)
         return {"forgotten": await self._limiter.forget(rule, caller_id), "rule": rule, "caller": caller_id}
 
-    def _caller_id(self, text: str | None) -> str | None:
-        return None if text is None else caller_id_of(text, self._limiter.buckets().callers())
+    async def _caller_id(self, text: str | None) -> str | None:
+        return None if text is None else await caller_id_of(text, self._limiter.buckets().caller_shown_as)
 
 
 def _query(request: AdminRequest) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """A caller and a request as an operator names them: by id, name, address or key, and by model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from proxy.callers import Identity, digest_of
@@ -24,16 +24,16 @@ class Asked(Exchange):
         return self.given_id or super().caller_id
 
 
-def caller_id_of(text: str, known: Mapping[str, str]) -> str:
+async def caller_id_of(text: str, shown_as: Callable[[str], Awaitable[str | None]]) -> str:
     """Find the id of a caller.
 
     Args:
         text: an id as `GET /rate-limits` shows it, a name or address that it shows, or else a key in clear.
-        known: ids by what is shown.
+        shown_as: finds an id by what is shown.
     """
     if CALLER_ID.fullmatch(text):
         return text
-    return known.get(text) or f"credential:{digest_of(text)}"
+    return await shown_as(text) or f"credential:{digest_of(text)}"
 
 
 def asked(query: Mapping[str, str], caller_id: str | None, received_s: float) -> Asked:

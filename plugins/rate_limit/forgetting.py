@@ -1,13 +1,13 @@
 """Forgetting what was spent, by an operator's word."""
 
 import asyncio
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
 
 from plugins.rate_limit.rules import Rule
 
-LOOKED_AT: Final = 500
-"""Buckets that are looked at before others have their turn."""
+DROPPED: Final = 500
+"""Buckets that are dropped before others have their turn."""
 
 
 async def forget(rules: Iterable[Rule], name: str | None, caller_id: str | None) -> int:
@@ -25,8 +25,13 @@ async def forget(rules: Iterable[Rule], name: str | None, caller_id: str | None)
     for rule in rules:
         if name not in (None, rule.name) or rule.counts == "concurrent":
             continue
-        count += rule.table.clear() if caller_id is None else await _of_caller(rule, caller_id)
+        count += await (_of_all(rule) if caller_id is None else _of_caller(rule, caller_id))
     return count
+
+
+async def _of_all(rule: Rule) -> int:
+    rule.table.shared = None
+    return await _drop(rule, list(rule.meters))
 
 
 async def _of_caller(rule: Rule, caller_id: str) -> int:
@@ -35,11 +40,15 @@ async def _of_caller(rule: Rule, caller_id: str) -> int:
         return rule.table.drop(caller_id)
     if "caller" not in per:
         return 0
-    place, count = per.index("caller"), 0
-    keys: list[Hashable] = list(rule.meters)
-    for number, key in enumerate(keys, 1):
-        if isinstance(key, tuple) and key[place] == caller_id:
-            count += rule.table.drop(key)
-        if number % LOOKED_AT == 0:
+    place = per.index("caller")
+    keys = [key for key in rule.meters if isinstance(key, tuple) and key[place] == caller_id]
+    return await _drop(rule, keys)
+
+
+async def _drop(rule: Rule, keys: Sequence[Hashable]) -> int:
+    count = 0
+    for place, key in enumerate(keys, 1):
+        count += rule.table.drop(key)
+        if place % DROPPED == 0:
             await asyncio.sleep(0)
     return count

@@ -28,14 +28,15 @@ class Fullest:
     rules: list[Rule]
     now_us: Callable[[], int]
 
-    def callers(self) -> dict[str, str]:
-        """List the ids of callers by what is shown of them, where that is one caller's alone."""
-        found: dict[str, str] = {}
-        for rule in self.rules:
-            if rule.spec.per == ("caller",):
-                for key, meter in rule.meters.items():
-                    found[meter.label] = "" if meter.label in found and found[meter.label] != key else str(key)
-        return found
+    async def caller_shown_as(self, label: str) -> str | None:
+        """Find the id of a caller by what is shown of it; None where that is nobody, or not one alone."""
+        found: set[str] = set()
+        for place, (rule, key, meter) in enumerate(_all(self.rules), 1):
+            if meter.label == label and rule.spec.per == ("caller",):
+                found.add(str(key))
+            if place % LOOKED_AT == 0:
+                await asyncio.sleep(0)
+        return found.pop() if len(found) == 1 else None
 
 
 async def fullest(buckets: Fullest) -> list[dict[str, object]]:
@@ -54,7 +55,9 @@ async def fullest(buckets: Fullest) -> list[dict[str, object]]:
 
 def _all(rules: list[Rule]) -> Iterator[tuple[Rule, Hashable, Meter]]:
     for rule in rules:
-        yield from [(rule, key, meter) for key, meter in rule.meters.items()]
+        for key in list(rule.meters):  # others may come and go meanwhile
+            if (meter := rule.meters.get(key)) is not None:
+                yield rule, key, meter
         if rule.table.shared is not None:
             yield rule, "", rule.table.shared
 

@@ -112,7 +112,7 @@ async def test_greeting_tells_address_providers_and_plugins(default_proxy: Proxy
 
     assert f"listens on {default_proxy.url}\n" in greeting
     assert "providers  echo (echo)" in greeting
-    assert "plugins    debug (off), keys (off), cache, balancer, metrics" in greeting
+    assert "plugins    debug (off), keys (off), rate_limit, cache, balancer, metrics" in greeting
 
 
 async def test_every_curl_of_the_readme_to_a_local_proxy_works(default_proxy: ProxyProcess) -> None:
