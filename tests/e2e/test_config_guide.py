@@ -70,8 +70,8 @@ async def test_guides_sequence_from_first_sign_to_restore(proxy: ProxyProcess, t
     # Slow response times
     slower = await shell.json(f"curl -X PATCH {WORKER}/config \\\n  {json} \\\n  -d '{{\"maxConcurrency\": 25}}'")
     limited = await shell.json(f"curl {WORKER}/health")
-    # Memory, limits, cache: these plugins come later; until then the answer says so
-    not_yet = [
+    # Memory, limits, cache
+    tuned = [
         await shell.json(f"curl -X PATCH {WORKER}/config \\\n  {json} \\\n  -d '{body}'")
         for body in (
             '{"cache": {"size": 50}}',
@@ -105,20 +105,19 @@ async def test_guides_sequence_from_first_sign_to_restore(proxy: ProxyProcess, t
     assert (first.code, "current" in first.output) == (0, True)
     assert (health["revision"], fallback["changed"], slower["revision"]) == (1, False, 2)
     assert (limited["maxConcurrency"], limited["revision"]) == (25, 2)
-    assert [(one["status"], one["errors"][0]["path"]) for one in not_yet] == [
-        *((422, name) for name in ("cache", "rateLimit", "rateLimit", "cache", "cache"))
-    ]
+    assert [one["revision"] for one in tuned] == [3, 4, 5, 6, 7]
+    assert [one["path"] for one in tuned[1]["diff"]] == ["rateLimit.perHour", "rateLimit.burstSize"]
     assert [one["path"] for one in debug["diff"]] == ["debug.enabled", "debug.level"]
     assert plugins["plugins"][0]["hooks"]["pre_request"]["calls"] == 1
-    assert (valid["valid"], valid["revision"]) == (True, 3)
+    assert (valid["valid"], valid["revision"]) == (True, 8)
     assert {one["kind"] for one in issues["issues"]} == {"debug_left_on", "drift"}
-    assert (reset["snapshot"], reset["revision"], empty["maxConcurrency"]) == (3, 4, 100)
-    assert restored["revision"] == 5
+    assert (reset["snapshot"], reset["revision"], empty["maxConcurrency"]) == (8, 9, 100)
+    assert restored["revision"] == 10
     before.pop("$export"), after.pop("$export")
     assert after == before
     assert (deployed.code, deployed.errors) == (0, "")
     causes = [one["cause"] for one in orjson.loads(listed.output)["deployments"]]
-    assert causes == ["api", "reset", "api", "api", "start"]
+    assert causes == ["api", "reset", *["api"] * 7, "start"]
     assert (back.code, last) == (0, 100)
     assert "Traceback" not in proxy.output
 

@@ -68,7 +68,7 @@ async def test_call_of_the_guide_changes_the_setting(
 
 
 @pytest.mark.parametrize(
-    "body", [{"cache": {"size": 50}}, {"rateLimit": {"perHour": 2000, "burstSize": 100}}, {"cache": {"ttl": 7200}}]
+    "body", [{"tracing": {"enabled": True}}, {"myPlugin": {"size": 50}}, {"rateLimits": {"perHour": 2000}}]
 )
 async def test_section_that_is_not_loaded_is_named(running: ProxyHarness, body: Any) -> None:
     answer = await call(running, "PATCH", "/config", body)
