@@ -145,14 +145,18 @@ def settle(holds: list[Hold], demand: Demand, now_us: int) -> None:
     """Correct what was reserved by what was taken; what was in work has ended.
 
     What was reserved before a change of the algorithm is not given back: the new meter took it over at a later time.
+    Nor is what was reserved of a meter that was dropped meanwhile, because it had filled up again.
     """
     for (rule, key, meter, amount), reserved in holds:
         if rule.counts == "concurrent":
             meter.settle(-amount, reserved, now_us)
             continue
         delta = demand.amount(rule.counts) - amount
-        current = rule.meters.get(key, meter)
-        if delta > 0 or current is meter:
+        current = rule.meters.get(key, rule.table.shared)
+        if current is meter:
+            meter.settle(delta, reserved, now_us)
+        elif delta > 0:
+            current = rule.table.meter(key, rule.limit, partial(str, meter.label), now_us)
             current.settle(delta, reserved, now_us)
 
 

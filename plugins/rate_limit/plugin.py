@@ -66,7 +66,6 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         self._is_shared = config.store == "shared"
         self._room.most = config.max_buckets
         self._waiting.most = config.max_waiting
-        self._tables.keep(self.sets.identities)
 
     @hookimpl
     def startup(self) -> None:
@@ -172,6 +171,7 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         while True:
             await self._sleep(TEND_EVERY_S)
             self._time.catch_up()
+            self._tables.keep(self.sets.identities)  # not at once: the change that drops a rule may still be undone
             for _ in self._room.sweep(self._time.now_us()):
                 await asyncio.sleep(0)
             await self._shared.renew()

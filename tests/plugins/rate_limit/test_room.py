@@ -93,6 +93,23 @@ async def test_sweep_goes_on_as_long_as_the_plugin_lives() -> None:
     assert set(rig.naps) == {20}
 
 
+async def test_rule_that_is_gone_takes_its_buckets_along_unless_the_change_is_undone_at_once() -> None:
+    rule = {"name": "a", "amount": 2, "algorithm": "fixed-window"}
+    rig = LimitRig(rules=[rule])
+    rig.admitted(2)
+
+    rig.change(perMinute=9)
+    rig.change(rules=[rule])
+    assert rig.admitted(1) == 0
+    rig.change(perMinute=9)
+    rig.plugin.startup()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    rig.tasks[0].cancel()
+
+    assert rig.plugin._room.used == 0
+
+
 def test_lower_max_buckets_holds_for_newcomers_at_once() -> None:
     rig = LimitRig(perMinute=2, maxBuckets=100)
     for number in range(50):

@@ -192,3 +192,13 @@ def test_attempts_that_failed_before_another_provider_answered_do_not_matter() -
     rig.plugin.post_response(exchange)
 
     assert left(rig) == 10_000 - 150
+
+
+def test_what_was_spent_beyond_the_reserve_counts_though_the_bucket_was_dropped_meanwhile() -> None:
+    rig = rig_of("outputTokens", 1000)
+    exchange = asked(rig, most=10)
+    rig.plugin.sets.general.rules[0].table.clear()
+
+    rig.plugin.post_response(answered(exchange, Usage(10, 800)))
+
+    assert left(rig) == 1000 - 790
