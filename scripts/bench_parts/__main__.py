@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from scripts.bench_parts.load import Measurement, measure, run_wrk, write_script
 from scripts.bench_parts.memory import Footprint, measure_footprint, openai_provider, reads_per_stream
 from scripts.bench_parts.report import (
+    HIT,
+    MISS,
     OURS,
+    THREE_RULES,
     YARDSTICK,
     Rounds,
     Row,
@@ -36,10 +39,14 @@ from scripts.bench_parts.servers import (
     switchyard,
 )
 
-SCENARIOS = ("json", "stream", "echo", "memory")
+SCENARIOS = ("json", "stream", "echo", "plugins", "memory")
 JSON_CONNECTIONS, STREAM_CONNECTIONS = 64, 100
 EVENTS, PACE_MS = 50, 4
 IDLE_STREAMS = 500
+RULES = [
+    {"name": name, "counts": "requests", "per": [per], "amount": 10**9, "period": "1h"}
+    for name, per in (("callers", "caller"), ("models", "model"), ("everybody", "all"))
+]
 BUSY_LOAD = 0.5
 """Load average of the last minute, before anything is started, above which the run is called disturbed."""
 QUESTION = "Summarise the difference between a forward and a reverse proxy in two plain sentences, please."
@@ -82,7 +89,7 @@ class Bench:
             say(f"upstream without a proxy: {alone['requests'] / alone['duration_us'] * 1e6:,.0f} requests/s")
             with ExitStack() as stack:
                 servers = self._servers(stack, upstream)
-                self._rounds_of("json", servers, script, JSON_CONNECTIONS)
+                self._rounds_of("json", dict.fromkeys(servers, script), JSON_CONNECTIONS)
         self._print("json", f"JSON reply of {len(reply_body())} bytes, {JSON_CONNECTIONS} connections")
 
     def stream(self) -> None:
@@ -94,15 +101,38 @@ class Bench:
             for server in servers:
                 reads = reads_per_stream(server, body.encode(), STREAM_CONNECTIONS)
                 say(f"{server.name}: passes a stream of {EVENTS} events on in {reads:.1f} writes")
-            self._rounds_of("stream", servers, script, STREAM_CONNECTIONS)
+            self._rounds_of("stream", dict.fromkeys(servers, script), STREAM_CONNECTIONS)
         self._print("stream", f"stream of {EVENTS} events, one every {PACE_MS} ms, {STREAM_CONNECTIONS} connections")
 
     def echo(self) -> None:
         """This proxy's own echo provider, without any upstream."""
         script = write_script(self._place.folder, "echo", request_body())
         with switchyard(self._place, {}) as server:
-            self._rounds_of("echo", [server], script, JSON_CONNECTIONS)
+            self._rounds_of("echo", {server: script}, JSON_CONNECTIONS)
         self._print("echo", f"echo provider, JSON, {JSON_CONNECTIONS} connections")
+
+    def plugins(self) -> None:
+        """What cache and limits cost: as `json`, each request another question where it must not hit."""
+        same, unlike = (
+            write_script(self._place.folder, name, request_body(), is_unlike=is_unlike)
+            for name, is_unlike in (("same", False), ("unlike", True))
+        )
+        with json_upstream(self._place.folder, reply_body()) as upstream, ExitStack() as stack:
+            provider = {"providers": {"openai": openai_provider(upstream)}}
+            cache = {"enabled": True, "size": 10_000}
+            settings: dict[str, tuple[dict[str, Any], Path]] = {  # Any: of whatever shape
+                OURS: ({}, unlike),
+                HIT: ({"cache": cache}, same),
+                MISS: ({"cache": cache}, unlike),
+                THREE_RULES: ({"rateLimit": {"enabled": True, "perHour": None, "rules": RULES}}, unlike),
+            }
+            servers = {
+                stack.enter_context(switchyard(self._place, {**provider, **extra}, name)): script
+                for name, (extra, script) in settings.items()
+            }
+            servers[stack.enter_context(bare_relay(self._place, upstream.url))] = unlike
+            self._rounds_of("plugins", servers, JSON_CONNECTIONS)
+        self._print("plugins", f"plugins: JSON reply of {len(reply_body())} bytes, {JSON_CONNECTIONS} connections")
 
     def memory(self) -> None:
         """Start and memory of this proxy."""
@@ -119,11 +149,11 @@ class Bench:
         }
         return [stack.enter_context(make[target]()) for target in self._targets]
 
-    def _rounds_of(self, scenario: str, servers: Sequence[Server], script: Path, connections: int) -> None:
-        """Measure the servers in turn, so that a slow minute of the machine meets them all."""
+    def _rounds_of(self, scenario: str, servers: Mapping[Server, Path], connections: int) -> None:
+        """Measure the servers, each by its script, in turn: a slow minute of the machine meets them all."""
         found: dict[str, list[Measurement]] = {server.name: [] for server in servers}
         for number in range(self._rounds):
-            for server in servers:
+            for server, script in servers.items():
                 one = measure(server, script, connections, self._seconds)
                 found[server.name].append(one)
                 say(f"{scenario}, round {number + 1} of {self._rounds}: {server.name} {one.cpu_us:,.1f} µs/request")
@@ -188,7 +218,13 @@ def run(options: argparse.Namespace) -> int:
         place = place_in(folder)
         bench = Bench(place, rounds=options.rounds, seconds=options.seconds, targets=options.servers)
         for name in options.only:
-            {"json": bench.json, "stream": bench.stream, "echo": bench.echo, "memory": bench.memory}[name]()
+            {
+                "json": bench.json,
+                "stream": bench.stream,
+                "echo": bench.echo,
+                "plugins": bench.plugins,
+                "memory": bench.memory,
+            }[name]()
     missed = misses(bench.rows, bench.footprint)
     print("\n" + "\n".join([f"missed: {line}" for line in missed] or ["every limit measured here is kept"]))
     if options.json:

@@ -33,12 +33,24 @@ class Measurement:
     rss_mb: float
 
 
-def write_script(folder: Path, name: str, body: str) -> Path:
-    """Write the script that sends one chat completion again and again."""
+UNLIKE = """
+local asked, begun = 0, os.time() * 1000000
+request = function()
+    asked = asked + 1
+    return wrk.format(nil, nil, nil, (wrk.body:gsub('please', string.format('please %16d', begun + asked), 1)))
+end
+"""
+"""Makes each request another question, of the same length."""
+
+
+def write_script(folder: Path, name: str, body: str, *, is_unlike: bool = False) -> Path:
+    """Write the script that sends one chat completion again and again, or as many different ones."""
     path = folder / f"{name}.lua"
     path.write_text(
         f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n"
-        "wrk.headers['Content-Type'] = 'application/json'\nwrk.headers['Authorization'] = 'Bearer sk-client'\n" + DONE
+        "wrk.headers['Content-Type'] = 'application/json'\nwrk.headers['Authorization'] = 'Bearer sk-client'\n"
+        + (UNLIKE if is_unlike else "")
+        + DONE
     )
     return path
 

@@ -5,7 +5,7 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,11 @@ MOST_START_S = 1.0
 MOST_IDLE_MB = 70.0
 MOST_PER_STREAM_KB = 40.0
 OURS = "switchyard"
+HIT, MISS, THREE_RULES = "cache hit", "cache miss", "three limits"
+"""This proxy with one plugin more, by what it does then."""
+MOST_HIT_RATIO = 0.35
+MOST_ADDED_US = {MISS: 15.0, THREE_RULES: 5.0}
+"""CPU per request beside this proxy without them."""
 YARDSTICK = "bare relay"
 
 Rounds = dict[str, list[Measurement]]
@@ -102,6 +107,7 @@ def misses(rows: dict[str, list[Row]], footprint: Footprint | None) -> list[str]
             for row in rows.get(scenario, [])
             if row.server == OURS and row.cpu_ratio is not None and row.cpu_ratio > limit
         ]
+    found += _plugin_misses({row.server: row for row in rows.get("plugins", [])})
     if footprint is not None:
         measured = (
             ("start to first answer, s", footprint.start_s, MOST_START_S),
@@ -110,6 +116,18 @@ def misses(rows: dict[str, list[Row]], footprint: Footprint | None) -> list[str]
         )
         found += [f"{name}: {value:.2f}, limit {limit:g}" for name, value, limit in measured if value > limit]
     return found
+
+
+def _plugin_misses(rows: dict[str, Row]) -> Iterator[str]:
+    if not rows:
+        return
+    hit_ratio = rows[HIT].cpu_ratio
+    if hit_ratio is not None and hit_ratio > MOST_HIT_RATIO:
+        yield f"{HIT}: CPU per request is {hit_ratio:.2f} of the bare relay's, limit {MOST_HIT_RATIO:g}"
+    for name, limit_us in MOST_ADDED_US.items():
+        added_us = rows[name].cpu_us - rows[OURS].cpu_us
+        if added_us > limit_us:
+            yield f"{name}: adds {added_us:.1f} µs of CPU to a request, limit {limit_us:g} µs"
 
 
 def machine() -> dict[str, str]:
