@@ -360,7 +360,7 @@ class Pipeline:
         Args:
             told: header lines of our own, each with its CRLF.
         """
-        headers = write_headers(reply.headers) + told
+        headers = write_headers(reply.headers) + told if reply.headers else told
         length, has_body = (
             (len(reply.body), exchange.request.method != "HEAD") if reply.events is None else (None, True)
         )

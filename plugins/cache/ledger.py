@@ -21,14 +21,18 @@ class Ledger:
         }
         self._missed = self._series["miss"]
         self._reasons = metrics.counter("cache_misses_total", "Requests that were asked anew, by reason.", ("reason",))
-        self._usd = metrics.counter("cache_saved_usd_total", "What answers from the cache would have cost.").series()
-        self._seconds = metrics.counter(
-            "cache_saved_seconds_total", "Time that answers from the cache took when they were made."
-        ).series()
-        self._tokens = metrics.counter(
-            "cache_saved_tokens_total", "Tokens of answers from the cache, which were not billed again."
-        ).series()
         self.forget()
+        metrics.gauge("cache_saved_usd", "What answers from the cache would have cost.", read=lambda: self._savings.usd)
+        metrics.gauge(
+            "cache_saved_seconds",
+            "Time that answers from the cache took when they were made.",
+            read=lambda: self._savings.seconds,
+        )
+        metrics.gauge(
+            "cache_saved_tokens",
+            "Tokens of answers from the cache, which were not billed again.",
+            read=lambda: self._savings.tokens,
+        )
 
     def forget(self) -> None:
         """Begin anew."""
@@ -65,15 +69,13 @@ class Ledger:
 
     def answered(self, result: str, entry: Entry) -> None:
         """Count a request that was answered with a kept answer, and what that saved."""
-        self.came_to(result)
-        self.saved(entry)
+        self._results[result] += 1
+        self._series[result].value += 1
+        self._savings.note_hit(entry)
 
     def saved(self, entry: Entry) -> None:
         """Count what an answer would have cost anew."""
         self._savings.note_hit(entry)
-        self._usd.value += entry.cost_usd or 0.0
-        self._seconds.value += entry.latency_s
-        self._tokens.value += entry.total_tokens or 0
 
     def describe(self) -> JsonObject:
         """Show the counts as `/cache/status` does."""

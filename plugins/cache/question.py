@@ -54,6 +54,31 @@ class Question(NamedTuple):
     about: tuple[bytes, ...]
 
 
+class _Around(NamedTuple):
+    """What counts besides the body, for requests that differ in nothing else."""
+
+    caller: str
+    operation: Operation
+    targets: Sequence[Candidate]
+    query: bytes
+    partition: str
+    about: tuple[bytes, ...]
+    written: bytes
+
+
+class _HeaderPart:
+    """What a connection's headers say, and what surrounded its last question: the next one is mostly alike."""
+
+    __slots__ = ("around", "of_headers", "reader", "unread", "wishes")
+
+    def __init__(self, reader: "Questions", wishes: Wishes, unread: str, of_headers: tuple[bytes, ...]) -> None:
+        self.reader = reader
+        self.wishes = wishes
+        self.unread = unread
+        self.of_headers = of_headers
+        self.around: _Around | None = None
+
+
 class Questions:
     """Tells questions apart under one configuration."""
 
@@ -74,37 +99,51 @@ class Questions:
             targets: who could answer, aliases resolved.
         """
         request = exchange.request
-        known = request.memo.get(self)
-        if known is None:
-            known = request.memo[self] = self._read_headers(request)
-        wishes, unread, of_headers = known
-        partition = SHARED if self._is_shared else exchange.caller_id
-        if unread and not self._is_shared and exchange.identity is None:
-            partition = f"{partition} {unread}"
+        known: _HeaderPart | None = request.memo.get("cache")
+        if known is None or known.reader is not self:
+            known = request.memo["cache"] = self._read_headers(request)
+        caller, operation, query = SHARED if self._is_shared else exchange.caller_id, request.operation, request.query
+        around = known.around
+        if (
+            around is None
+            or around.caller != caller
+            or around.operation is not operation
+            or around.targets is not targets
+            or around.query != query
+        ):
+            is_unread = known.unread and not self._is_shared and exchange.identity is None
+            around = self._around(caller, f"{caller} {known.unread}" if is_unread else caller, request, targets, known)
+            known.around = around
+        dropped = self.dropped
+        fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
+        content = around.written + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+        key = blake2b(content, digest_size=16, person=b"cache 1").digest()
+        return Question(key, shape_of(request), around.partition, known.wishes, around.about)
+
+    def _around(
+        self, caller: str, partition: str, request: Request, targets: Sequence[Candidate], known: "_HeaderPart"
+    ) -> "_Around":
+        """Put together what counts besides the body."""
         operation, query = request.operation, request.query
         about = (
             partition.encode("utf-8", "surrogatepass"),
             (_whole_path(operation) if operation.name == "stream_generate" else operation.path).encode(),
             self._name(targets),
             _asked(query) if query else b"",
-            *of_headers,
+            *known.of_headers,
         )
-        dropped = self.dropped
-        fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
-        body = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-        # no part has a NUL, so that none runs into the next
-        key = blake2b(b"\0".join((*about, body)), digest_size=16, person=b"cache 1").digest()
-        return Question(key, shape_of(request), partition, wishes, about)
+        written = b"\0".join((*about, b""))  # no part has a NUL, so that none runs into the next
+        return _Around(caller, operation, targets, query, partition, about, written)
 
-    def _read_headers(self, request: Request) -> tuple[Wishes, str, tuple[bytes, ...]]:
+    def _read_headers(self, request: Request) -> "_HeaderPart":
         """Read what counts of the headers: wishes, a credential that the core does not know, the rest."""
         wishes = read_wishes(request.fields) if self._heeds_clients else NONE
         found: dict[bytes, list[bytes]] = {name: [] for name in self._headers}
         for name, value in request.headers:
             if (values := found.get(name.lower())) is not None:
                 values.append(value)
-        unread = _unread_credential(request.fields)
-        return wishes, unread, (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
+        of_headers = (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
+        return _HeaderPart(self, wishes, _unread_credential(request.fields), of_headers)
 
     def _name(self, targets: Sequence[Candidate]) -> bytes:
         known = self._named.get(id(targets))

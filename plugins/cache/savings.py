@@ -36,19 +36,22 @@ class Savings:
     def __init__(self) -> None:
         self._hits = 0
         self._unpriced_hits = 0
-        self._usd = 0.0
-        self._seconds = 0.0
-        self._tokens = 0
+        self.usd = 0.0
+        self.seconds = 0.0
+        self.tokens = 0
         self._kept: Counter[str] = Counter()
         self._declined: Counter[str] = Counter()
 
     def note_hit(self, entry: Entry) -> None:
         """Count an answer from the cache: the call that made it would have been made again."""
         self._hits += 1
-        self._unpriced_hits += entry.cost_usd is None
-        self._usd += entry.cost_usd or 0.0
-        self._seconds += entry.latency_s
-        self._tokens += entry.total_tokens or 0
+        self.seconds += entry.latency_s
+        if entry.cost_usd is None:
+            self._unpriced_hits += 1
+        else:
+            self.usd += entry.cost_usd
+        if entry.input_tokens is not None and entry.output_tokens is not None:
+            self.tokens += entry.input_tokens + entry.output_tokens
 
     def note_decision(self, decision: Decision) -> None:
         """Count an answer that was taken in or not."""
@@ -59,9 +62,9 @@ class Savings:
         return Report(
             hits=self._hits,
             unpriced_hits=self._unpriced_hits,
-            saved_usd=self._usd,
-            saved_s=self._seconds,
-            saved_tokens=self._tokens,
+            saved_usd=self.usd,
+            saved_s=self.seconds,
+            saved_tokens=self.tokens,
             kept=dict(self._kept),
             declined=dict(self._declined),
         )
