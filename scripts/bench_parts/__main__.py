@@ -124,7 +124,7 @@ class Bench:
                 OURS: ({}, unlike),
                 HIT: ({"cache": cache}, same),
                 MISS: ({"cache": cache}, unlike),
-                THREE_RULES: ({"rateLimit": {"enabled": True, "perHour": None, "rules": RULES}}, unlike),
+                THREE_RULES: ({"rateLimit": {"enabled": True, "perHour": "none", "rules": RULES}}, unlike),
             }
             servers = {
                 stack.enter_context(switchyard(self._place, {**provider, **extra}, name)): script
