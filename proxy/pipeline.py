@@ -227,7 +227,7 @@ class Pipeline:
 
     async def _accompanied(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> None:
         """Have a provider answer while others read the response; they hear how it ends."""
-        shared = Shared(sink, audience, self._audience_failed)
+        shared = Shared(sink, audience, self._audience_failed, self._kit.tasks)
         is_whole, failure = False, None
         try:
             await self._journey(generation, exchange, shared).run()
@@ -244,7 +244,7 @@ class Pipeline:
         audience, task = exchange.audience, self._running.get(exchange)
         if audience is None or task is None or not audience.is_wanted:
             return False
-        exchange.has_client_left = True
+        exchange.has_client_left, exchange.status = True, CLIENT_LEFT
         audience.when_unwanted(task.cancel)
         return True
 

@@ -15,7 +15,7 @@ from plugins.cache.keeping import entry_of, why_not_kept
 from plugins.cache.ledger import Ledger
 from plugins.cache.memory import MemoryStore
 from plugins.cache.question import WHOLE, Question, Questions, is_same, why_stateful
-from plugins.cache.recording import Recording
+from plugins.cache.recording import TEMPORARY_STATUSES, Recording
 from plugins.cache.replay import PaceRecorder, paced
 from plugins.cache.settings import CacheConfig
 from plugins.cache.shared import SharedEntries
@@ -160,9 +160,9 @@ class Desk:
     ) -> Reply | None:
         reply = await asyncio.to_thread(self._context.rearrange, exchange, entry.body)
         if reply is None:
-            self._lead(exchange, question, "kept in another form", None)
-        else:
-            self._serve(exchange, question, entry, told, outcome)
+            waited = self._miss(exchange, question, "kept in another form")
+            return None if waited is None else await waited.awaitable
+        self._serve(exchange, question, entry, told, outcome)
         return reply
 
     # -- asking anew -----------------------------------------------------------------------------------------------
@@ -182,21 +182,39 @@ class Desk:
             return None
         lead = partial(self._lead, exchange, question, why, reserve)
         following = self.flights.follow(exchange, recording, question, lead, self._rearranged)
-        return Wait(self._coalesced(exchange, recording, following), LONGEST_WAIT_S)
+        return Wait(self._coalesced(exchange, recording, following, question, reserve), LONGEST_WAIT_S)
 
     async def _coalesced(
-        self, exchange: Exchange, recording: Recording, following: Awaitable[Reply | None]
+        self,
+        exchange: Exchange,
+        recording: Recording,
+        following: Awaitable[Reply | None],
+        question: Question,
+        reserve: Entry | None,
     ) -> Reply | None:
-        reply = await following
+        try:
+            reply = await following
+        except Refused as error:
+            stale = None
+            if reserve is not None and error.status in TEMPORARY_STATUSES:
+                stale = self._instead(question, reserve, b"", exchange, error)
+            if stale is None:
+                raise
+            return stale
         if reply is not None:
-            recording.answered += 1
+            if recording.entry is None:
+                recording.answered += 1  # counted when it is known what it cost
+            else:
+                self._ledger.saved(recording.entry)
             self._ledger.came_to("coalesced")
             exchange.told += b"X-Cache: coalesced\r\n"
             exchange.is_cached = True
         return reply
 
-    def _rearranged(self, exchange: Exchange, recording: Recording) -> Reply | None:
-        return self._context.rearrange(exchange, recording.body)
+    async def _rearranged(self, exchange: Exchange, recording: Recording) -> Reply | None:
+        if recording.size_bytes <= ARRANGED_AT_ONCE_BYTES:
+            return self._context.rearrange(exchange, recording.body)
+        return await asyncio.to_thread(self._context.rearrange, exchange, recording.body)
 
     def _lead(
         self, exchange: Exchange, question: Question, why: str, reserve: Entry | None, failures: int = 0
@@ -218,24 +236,28 @@ class Desk:
             self._config.max_entry,
             self._context.clock,
             None if question.shape.endswith(WHOLE) else PaceRecorder(),
-            None if reserve is None else partial(self._instead, question, why, reserve),
+            None if reserve is None else partial(self._instead, question, reserve, _miss_lines(why)),
             self._concluded,
         )
-        if self._config.coalesce:
-            self.flights.begin(recording)
+        self.flights.begin(recording)  # also without `coalesce`, so that one refresh is enough
         return recording
 
     def _refresh(self, exchange: Exchange, question: Question) -> None:
         """Have a new answer fetched in the background, unless one is on its way."""
-        if self.flights.find(question.key) is None:
+        wishes = question.wishes
+        if not (wishes.no_store or wishes.only_if_cached) and self.flights.find(question.key) is None:
             recording = self._record(exchange, question, "expired", None)
             if not self._context.refresh(exchange, recording):
                 self.flights.end(recording)
 
     def _instead(
-        self, question: Question, why: str, reserve: Entry, exchange: Exchange, error: ProxyError
+        self, question: Question, reserve: Entry, said: bytes, exchange: Exchange, error: ProxyError
     ) -> Reply | None:
-        """Give an answer that is too old in place of an error."""
+        """Give an answer that is too old in place of an error.
+
+        Args:
+            said: what the client was to be told so far.
+        """
         now_s = self._context.wall_clock()
         is_as_asked = is_same(reserve.shape, question.shape)
         reply = self._again(reserve) if is_as_asked else self._context.rearrange(exchange, reserve.body)
@@ -243,7 +265,7 @@ class Desk:
             return None
         age = age_s(reserve.stored_s, now_s)
         told = b"X-Cache: stale\r\nX-Cache-Reason: %b\r\nAge: %d\r\n" % (error.code.encode(), age)
-        exchange.told = exchange.told.replace(_miss_lines(why), told + reserve.head if is_as_asked else told)
+        exchange.told = exchange.told.replace(said, b"") + told + (reserve.head if is_as_asked else b"")
         exchange.is_cached = True
         self._ledger.answered("stale", reserve)
         left_out = self._stale_news.admit(error.code, self._context.clock())
@@ -268,6 +290,7 @@ class Desk:
         now_s, question = self._context.wall_clock(), recording.question
         wished_s = question.wishes.ttl_s
         entry = entry_of(exchange, recording, now_s, self._config.ttl if wished_s is None else wished_s)
+        recording.entry = entry
         for _ in range(recording.answered):
             self._ledger.saved(entry)
         if not self._config.tool_calls and self._context.calls_tool(exchange, entry.body):

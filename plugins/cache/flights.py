@@ -1,6 +1,6 @@
 """The same question asked again before its answer is there: one call, and everybody else waits for it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from plugins.cache.question import Question, is_same
 from plugins.cache.recording import Recording
@@ -13,7 +13,7 @@ MOST_FAILURES = 2
 Lead = Callable[[int], Recording]
 """Makes the caller's own call the one that others follow; takes how many failed before it."""
 
-Arrange = Callable[[Exchange, Recording], Reply | None]
+Arrange = Callable[[Exchange, Recording], Awaitable[Reply | None]]
 """Makes a whole recording the answer to an exchange that asked for it in another manner."""
 
 
@@ -62,21 +62,9 @@ class Flights:
             Refused: the calls failed; it says how.
         """
         while True:
-            recording.follow()
-            is_reading = False
-            try:
-                is_begun = await recording.begun(self.wait_s)
-                if is_begun and not is_same(recording.question.shape, question.shape):
-                    await recording.ended()
-                reply = self._answer(exchange, recording, question.shape, arrange) if is_begun else None
-                is_reading = reply is not None and reply.events is not None
-            finally:
-                if not is_reading:
-                    recording.unfollow()
+            reply = await self._from(exchange, recording, question.shape, arrange)
             if reply is not None:
                 return reply
-            if recording.is_cut_short:
-                return None
             current = self._under_way.get(question.key)
             if current is not None and current is not recording and current.state != "failed":
                 recording = current
@@ -90,16 +78,31 @@ class Flights:
             last.successor = lead(failures)
             return None
 
-    @staticmethod
-    def _answer(exchange: Exchange, recording: Recording, shape: str, arrange: Arrange) -> Reply | None:
-        if not recording.may_be_joined:
-            return None
+    async def _from(self, exchange: Exchange, recording: Recording, shape: str, arrange: Arrange) -> Reply | None:
+        """Wait for one call's answer; None if it cannot be had from it."""
         if not is_same(recording.question.shape, shape):
-            return arrange(exchange, recording)
+            recording.join()
+            try:
+                if not await recording.begun(self.wait_s):
+                    return None
+                await recording.collected()
+                return await arrange(exchange, recording) if recording.may_be_joined else None
+            finally:
+                recording.leave()
+        reader = recording.reader()
+        try:
+            is_begun = await recording.begun(self.wait_s)
+        except BaseException:
+            reader.close()
+            raise
         headers = head_pairs(recording.head)
-        if recording.state == "whole":
+        if is_begun and recording.state == "whole" and not recording.is_cut_short:
+            reader.close()
             return Reply(headers=headers, body=recording.body)
-        return Reply(headers=headers, events=recording.read())
+        if not is_begun or recording.state == "failed" or not reader.has_all:
+            reader.close()
+            return None
+        return Reply(headers=headers, events=reader)
 
 
 def told(recording: Recording) -> Refused:

@@ -2,9 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import Callable
 from typing import Final, Literal
 
+from plugins.cache.entry import Entry
 from plugins.cache.question import Question
 from plugins.cache.replay import PaceRecorder
 from proxy.errors import ProxyError, UpstreamCut
@@ -49,16 +51,23 @@ class Recording:
     """It is too large: its beginning is gone."""
     followers = 0
     """Requests that wait for it or read it."""
+    held_bytes = 0
+    """Of the parts that are still there."""
+    entry: Entry | None = None
+    """What it has become, once its exchange has ended."""
     answered = 0
     """Requests that got this answer besides the one that it was made for."""
     failures_before = 0
     """Calls for the same question that failed one after the other before this one."""
     successor: "Recording | None" = None
     """After it has failed: the call of one who waited for it."""
+    _body: bytes | None = None
     _offset = 0
     """Parts that are gone already."""
     _changed: "asyncio.Future[None] | None" = None
     _unwanted: Callable[[], object] | None = None
+    _caught_up: "asyncio.Future[None] | None" = None
+    """For the provider, which waits for the slowest reader."""
 
     def __init__(
         self,
@@ -79,8 +88,10 @@ class Recording:
         self._done = done
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
-        self._positions: dict[object, int] = {}
-        """How many parts each follower has read."""
+        self._places: dict[object, int] = {}
+        """How many parts each reader has."""
+        self._crowds: Counter[int] = Counter()
+        """How many readers are at each place: a thousand are at few, and the slowest is found without asking all."""
 
     @property
     def is_wanted(self) -> bool:
@@ -94,10 +105,10 @@ class Recording:
 
     @property
     def body(self) -> bytes:
-        """All of it, once it is whole and was not too large."""
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0] if self._parts else b""
+        """All of it, once it is whole and was not too large; the parts stay, for readers in the midst of them."""
+        if self._body is None:
+            self._body = b"".join(self._parts)
+        return self._body
 
     # -- the audience ------------------------------------------------------------------------------------------------
 
@@ -115,12 +126,13 @@ class Recording:
         if self.pace is not None:
             self.pace.note(len(data), self._clock() - self._began_s)
         self.size_bytes += len(data)
+        self.held_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             self.is_cut_short = True
             self._forget_what_was_read()
         if self._changed is not None:
             self._tell()
-        return not self.is_cut_short or len(self._parts) < 2 or self._held_bytes() <= self._max_bytes
+        return not self.is_cut_short or not self._is_behind
 
     def finish(self) -> None:
         """Take the end of a whole answer."""
@@ -135,19 +147,23 @@ class Recording:
         self._tell()
 
     async def drain(self) -> None:
-        """Wait for the slowest follower; who takes nothing for too long is let go of."""
+        """Wait for the slowest reader; who takes nothing for too long is let go of."""
         if not self.is_cut_short:
             return
         try:
             async with asyncio.timeout(LAG_WAIT_S):
-                while self._held_bytes() > self._max_bytes:
-                    await self._change()
+                while self._is_behind:
+                    self._caught_up = self._caught_up or asyncio.get_running_loop().create_future()
+                    await self._caught_up
         except TimeoutError:
-            while self._positions and self._held_bytes() > self._max_bytes:
-                slowest = min(self._positions.values())
-                self._positions = {who: at for who, at in self._positions.items() if at > slowest}
+            while self._crowds and self._is_behind:
+                slowest = min(self._crowds)
+                del self._crowds[slowest]
+                self._places = {who: at for who, at in self._places.items() if at > slowest}
                 self._forget_what_was_read()
             self._tell()
+        finally:
+            self._caught_up = None
 
     def instead(self, exchange: Exchange, error: ProxyError) -> Reply | None:
         """Give an older answer in place of an error, if there is one that may be given."""
@@ -169,16 +185,6 @@ class Recording:
 
     # -- followers ---------------------------------------------------------------------------------------------------
 
-    def follow(self) -> None:
-        """Count one more who waits or reads."""
-        self.followers += 1
-
-    def unfollow(self) -> None:
-        """Count one less; the last one ends a call whose client has left."""
-        self.followers -= 1
-        if not self.followers and self._unwanted is not None and self.state in ("waiting", "coming"):
-            self._unwanted()
-
     async def begun(self, wait_s: float) -> bool:
         """Wait until it comes or has failed; False if neither happened in time."""
         try:
@@ -189,53 +195,90 @@ class Recording:
             return False
         return True
 
-    async def ended(self) -> None:
-        """Wait until it is whole or has failed."""
-        while self.state in ("waiting", "coming"):
+    async def collected(self) -> None:
+        """Wait until all of it is there, or never will be: it has failed, or is too large."""
+        while self.state in ("waiting", "coming") and not self.is_cut_short:
             await self._change()
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """Give what came so far, then what comes, to one who was counted by `follow`.
+    def reader(self) -> "Reader":
+        """Keep all parts from the first on for somebody."""
+        return Reader(self)
+
+    def join(self) -> None:
+        """Count one more who waits or reads."""
+        self.followers += 1
+
+    def leave(self) -> None:
+        """Count one less; the last one ends a call whose client has left before."""
+        self.followers -= 1
+        if not self.followers and self._unwanted is not None and self.state in ("waiting", "coming"):
+            self._unwanted()
+
+    def seat(self, who: object) -> None:
+        """Let somebody begin to read."""
+        self._places[who] = 0
+        self._crowds[0] += 1
+        self.join()
+
+    def unseat(self, who: object) -> None:
+        """Keep nothing for somebody any more."""
+        self.leave()
+        at = self._places.pop(who, None)
+        if at is not None:
+            self._left_place(at)
+
+    def has(self, who: object) -> bool:
+        """Tell whether what somebody reads next is still there, or will be."""
+        return who in self._places
+
+    def next_for(self, who: object) -> bytes:
+        """Give somebody what has come since the last time."""
+        at = self._places[who]
+        parts = self._parts[at - self._offset :]
+        if not parts:
+            return b""
+        there = at + len(parts)
+        self._places[who] = there
+        self._crowds[there] += 1
+        self._left_place(at)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def more(self) -> bool:
+        """Wait for the next part; False at the end of a whole answer.
 
         Raises:
-            ProxyError: the call's own error, or UpstreamCut if this reader was let go of.
+            ProxyError: the call's own error, or UpstreamCut if it was ended.
         """
-        me = object()
-        self._positions[me] = 0
-        try:
-            while True:
-                at = self._positions.get(me)
-                if at is None or at < self._offset:
-                    raise UpstreamCut("the answer is shared, and this client did not keep up with it")
-                parts = self._parts[at - self._offset :]
-                if parts:
-                    self._positions[me] = at + len(parts)
-                    if self.is_cut_short:
-                        self._forget_what_was_read()
-                        self._tell()
-                    yield parts[0] if len(parts) == 1 else b"".join(parts)
-                elif self.state == "whole":
-                    return
-                elif self.state == "failed":
-                    raise self.error or UpstreamCut("the call that this answer was shared with was ended")
-                else:
-                    await self._change()
-        finally:
-            self._positions.pop(me, None)
-            self.unfollow()
-            self._tell()
+        if self.state == "whole":
+            return False
+        if self.state == "failed":
+            raise self.error or UpstreamCut("the call that this answer was shared with was ended")
+        await self._change()
+        return True
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _held_bytes(self) -> int:
-        return sum(map(len, self._parts))
+    @property
+    def _is_behind(self) -> bool:
+        """Whether more is held for readers than may be; a single part always may."""
+        return len(self._parts) > 1 and self.held_bytes > self._max_bytes
+
+    def _left_place(self, at: int) -> None:
+        self._crowds[at] -= 1
+        if self._crowds[at] <= 0:
+            del self._crowds[at]
+            if self.is_cut_short and at == self._offset:
+                self._forget_what_was_read()
 
     def _forget_what_was_read(self) -> None:
         """Drop the parts that every reader has; they are not kept, and nobody joins any more."""
-        read = min(self._positions.values(), default=self._offset + len(self._parts)) - self._offset
+        read = min(self._crowds, default=self._offset + len(self._parts)) - self._offset
         if read > 0:
+            self.held_bytes -= sum(map(len, self._parts[:read]))
             del self._parts[:read]
             self._offset += read
+        if self._caught_up is not None and not self._caught_up.done() and not self._is_behind:
+            self._caught_up.set_result(None)
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, None
@@ -247,3 +290,47 @@ class Recording:
         if self._changed is None or self._changed.done():
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._changed)
+
+
+class Reader:
+    """Gives what came so far, then what comes; from when it is made, all of it is held for it.
+
+    As an iterator it raises the call's own error, or UpstreamCut where it was too slow. Whoever loses it closes it.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._seat = object()
+        self._is_open = True
+        recording.seat(self._seat)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether nothing is gone of what it has not read."""
+        return self._is_open and self._recording.has(self._seat)
+
+    def __aiter__(self) -> "Reader":
+        return self
+
+    async def __anext__(self) -> bytes:
+        recording, seat = self._recording, self._seat
+        while True:
+            if not self.has_all:
+                raise UpstreamCut("the answer is shared, and this client did not keep up with it")
+            if data := recording.next_for(seat):
+                return data
+            if not await recording.more():
+                raise StopAsyncIteration
+
+    def close(self) -> None:
+        """Let go of what is held for it."""
+        if self._is_open:
+            self._is_open = False
+            self._recording.unseat(self._seat)
+
+    async def aclose(self) -> None:
+        """Do the same, as generators do."""
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

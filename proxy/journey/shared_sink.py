@@ -7,11 +7,14 @@ from typing import Final
 from proxy.errors import ProxyError
 from proxy.exchange import Audience, Exchange
 from proxy.sink import Sink
+from proxy.tasks import Tasks
 
 MAX_AHEAD_BYTES: Final = 1 << 20
 """How much the client may fall behind others who read the same."""
 LAG_WAIT_S: Final = 10.0
 """How long others then wait for it; then it is dropped."""
+LOOK_AGAIN_S: Final = 0.05
+"""How often it is looked whether others have come who read, or have left."""
 
 
 class Shared:
@@ -21,10 +24,14 @@ class Shared:
 
     Args:
         report: told what the audience raised.
+        tasks: for a client that is behind.
     """
 
-    def __init__(self, client: Sink, audience: Audience, report: Callable[[Exception], None]) -> None:
+    _reading: "asyncio.Task[bool] | None" = None
+
+    def __init__(self, client: Sink, audience: Audience, report: Callable[[Exception], None], tasks: Tasks) -> None:
         self._client = client
+        self._tasks = tasks
         self._audience: Audience | None = audience
         self._report = report
         self._ahead_bytes = 0
@@ -93,19 +100,37 @@ class Shared:
                 self._drop(error)
         if not self._ahead_bytes:
             return
-        if not self.is_wanted:
-            await self._client.drain()
-            return
-        try:
-            async with asyncio.timeout(LAG_WAIT_S):
-                await self._client.drain()
-        except (TimeoutError, ConnectionError):
+        reading, late_s = self._begin_reading(), 0.0
+        while not reading.done() and late_s < LAG_WAIT_S:
+            if self.is_wanted:
+                if self._ahead_bytes <= MAX_AHEAD_BYTES:
+                    return
+                late_s += LOOK_AGAIN_S
+            await asyncio.wait((reading,), timeout=LOOK_AGAIN_S)
+        if not reading.done():
             self.abort()
-            self._ahead_bytes = 0
+        elif not reading.result() and not self.is_wanted:
+            raise ConnectionResetError("the client left")
+        self._ahead_bytes = 0
+
+    def _begin_reading(self) -> "asyncio.Task[bool]":
+        """Have it waited for that the client reads on: a wait of a sink is not to be given up and begun again."""
+        if self._reading is None or self._reading.done():
+            self._reading = self._tasks.spawn(_reads_on(self._client), name="client that is behind")
+        return self._reading
 
     def _drop(self, error: Exception) -> None:
         self._audience = None
         self._report(error)
+
+
+async def _reads_on(client: Sink) -> bool:
+    """Wait until a client has caught up; False if it left."""
+    try:
+        await client.drain()
+    except ConnectionError:
+        return False
+    return True
 
 
 class Nobody:
