@@ -229,6 +229,7 @@ class Reply:
         body: the whole body, if `events` is None.
         events: the body in pieces as they become ready, each whole in its format; closed by who reads it.
         usage: what it says about tokens, if known.
+        is_stream: `body` is a stream of events that are all there already; it is framed like one.
     """
 
     status: int = 200
@@ -237,6 +238,7 @@ class Reply:
     events: AsyncIterator[bytes] | None = None
     usage: Usage | None = None
     served_model: str | None = None
+    is_stream: bool = False
 
 
 @dataclass(slots=True)

@@ -361,10 +361,10 @@ class Pipeline:
             told: header lines of our own, each with its CRLF.
         """
         headers = write_headers(reply.headers) + told if reply.headers else told
-        length, has_body = (
-            (len(reply.body), exchange.request.method != "HEAD") if reply.events is None else (None, True)
-        )
-        sink.start(reply.status, headers, length, has_body)
+        if reply.events is None and not reply.is_stream:
+            sink.start(reply.status, headers, len(reply.body), exchange.request.method != "HEAD")
+        else:
+            sink.start(reply.status, headers, None, True)
         exchange.usage, exchange.served_model = reply.usage, reply.served_model
         if reply.events is None:
             sink.write(reply.body)

@@ -9,7 +9,7 @@ from plugins.cache.asked import LastAsked
 from plugins.cache.codec import decode, encode
 from plugins.cache.determinism import is_deterministic
 from plugins.cache.entry import Entry
-from plugins.cache.flights import Flights
+from plugins.cache.flights import Flights, head_pairs
 from plugins.cache.freshness import Windows, age_s, judge
 from plugins.cache.keeping import entry_of, why_not_kept
 from plugins.cache.ledger import Ledger
@@ -132,7 +132,8 @@ class Desk:
         told = b"X-Cache: %b\r\nAge: %d\r\n" % (verdict.outcome.encode(), age_s(entry.stored_s, now_s))
         if is_same(entry.shape, question.shape):
             reply: Reply | None = self._again(entry)
-            told += entry.head
+            if entry.shape == WHOLE:
+                told += entry.head  # cheaper than to take it apart for the reply
         elif len(entry.body) <= ARRANGED_AT_ONCE_BYTES:
             reply = self._context.rearrange(exchange, entry.body)
         else:
@@ -150,10 +151,15 @@ class Desk:
         self._ledger.answered(outcome, entry)
 
     def _again(self, entry: Entry) -> Reply:
-        """Give a kept answer as it was; its headers are told besides."""
+        """Give a kept answer as it was; the headers of a whole one are told besides."""
+        if entry.shape == WHOLE:
+            return Reply(headers=(), body=entry.body, served_model=entry.served_model)
+        reply = Reply(headers=head_pairs(entry.head), served_model=entry.served_model, is_stream=True)
         if entry.pace and self._config.replay == "paced":
-            return Reply(headers=(), events=_paced(entry, self._config.replay_cap), served_model=entry.served_model)
-        return Reply(headers=(), body=entry.body, served_model=entry.served_model)
+            reply.events = _paced(entry, self._config.replay_cap)
+        else:
+            reply.body = entry.body
+        return reply
 
     async def _arranged_aside(
         self, exchange: Exchange, question: Question, entry: Entry, told: bytes, outcome: str
@@ -265,7 +271,9 @@ class Desk:
             return None
         age = age_s(reserve.stored_s, now_s)
         told = b"X-Cache: stale\r\nX-Cache-Reason: %b\r\nAge: %d\r\n" % (error.code.encode(), age)
-        exchange.told = exchange.told.replace(said, b"") + told + (reserve.head if is_as_asked else b"")
+        exchange.told = (
+            exchange.told.replace(said, b"") + told + (reserve.head if is_as_asked and reserve.shape == WHOLE else b"")
+        )
         exchange.is_cached = True
         self._ledger.answered("stale", reserve)
         left_out = self._stale_news.admit(error.code, self._context.clock())

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from plugins.cache.question import Question, is_same
+from plugins.cache.question import WHOLE, Question, is_same
 from plugins.cache.recording import Recording
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Reply
@@ -98,7 +98,7 @@ class Flights:
         headers = head_pairs(recording.head)
         if is_begun and recording.state == "whole" and not recording.is_cut_short:
             reader.close()
-            return Reply(headers=headers, body=recording.body)
+            return Reply(headers=headers, body=recording.body, is_stream=shape != WHOLE)
         if not is_begun or recording.state == "failed" or not reader.has_all:
             reader.close()
             return None

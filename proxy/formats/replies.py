@@ -43,4 +43,6 @@ def rearranged(exchange: Exchange, body: bytes) -> Reply | None:
         found = whole if own is None else own
     is_array = operation.format == "gemini" and b"alt=sse" not in request.query
     content_type = wire.stream_content_type if is_streaming and not is_array else b"application/json"
-    return None if found is None else Reply(headers=((b"Content-Type", content_type),), body=found)
+    if found is None:
+        return None
+    return Reply(headers=((b"Content-Type", content_type),), body=found, is_stream=is_streaming)

@@ -191,12 +191,22 @@ async def test_echo_answers_every_conversation(
 async def test_echo_streams_every_conversation_to_its_end(
     default_proxy: ProxyProcess, path: str, document: dict[str, Any], end: bytes
 ) -> None:
-    response = await ask(default_proxy, "POST", path, orjson.dumps(document))
+    response = await ask(default_proxy, "POST", path, orjson.dumps(document), {"X-Cache": "bypass"})
 
     assert response.status == 200
     assert response.header("transfer-encoding") == "chunked"
     assert b"Echo:" in response.parts[0][1] + response.parts[1][1]
     assert end in response.parts[-1][1]
+
+
+async def test_stream_that_is_given_again_is_framed_like_one(default_proxy: ProxyProcess) -> None:
+    body = orjson.dumps({**CHAT, "stream": True, "seed": 7})
+
+    first, again = [await ask(default_proxy, "POST", "/v1/chat/completions", body) for _ in range(2)]
+
+    assert (again.header("x-cache"), again.header("transfer-encoding")) == ("hit", "chunked")
+    assert (again.body, again.header("content-type")) == (first.body, first.header("content-type"))
+    assert again.header("x-accel-buffering") == "no"
 
 
 @pytest.mark.parametrize(
