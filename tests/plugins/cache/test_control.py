@@ -78,7 +78,7 @@ async def test_wish_of_a_client_is_heeded(
 async def test_directives_in_two_headers_both_count(proxy: ProxyHarness, upstream: FakeProvider) -> None:
     await begin(proxy, upstream)
     body = orjson.dumps(WHOLE["openai"].document)
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n"
     controls = b"Cache-Control: no-store\r\ncache-control: max-age=60\r\n\r\n"
 
     async with RawClient(proxy.url) as client:
