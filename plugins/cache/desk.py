@@ -271,9 +271,9 @@ class Desk:
             return None
         age = age_s(reserve.stored_s, now_s)
         told = b"X-Cache: stale\r\nX-Cache-Reason: %b\r\nAge: %d\r\n" % (error.code.encode(), age)
-        exchange.told = (
-            exchange.told.replace(said, b"") + told + (reserve.head if is_as_asked and reserve.shape == WHOLE else b"")
-        )
+        if is_as_asked and reserve.shape == WHOLE:
+            told += reserve.head
+        exchange.told = exchange.told.replace(said, b"") + told
         exchange.is_cached = True
         self._ledger.answered("stale", reserve)
         left_out = self._stale_news.admit(error.code, self._context.clock())
