@@ -99,6 +99,8 @@ class Admin:
             if name not in EXPLAINED and not name.startswith("header."):
                 raise ClientError(f"?{name[:50]!a}: is not known here; there are {', '.join(EXPLAINED)}, header.NAME")
         caller_id = await self._caller_id(query.get("key"))
+        if caller_id is None and "ip" not in query:  # who asks, as the request would come without a key
+            caller_id = f"peer:{request.peer}"
         exchange = asked(query, caller_id, limiter.received_s())
         rules = limiter.sets.of_caller(caller_id) or limiter.sets.of(exchange)
         levels = await limiter.levels(exchange, rules)

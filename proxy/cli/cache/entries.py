@@ -15,7 +15,9 @@ HEADER: Final = ("KEY", "MODEL", "OPERATION", "FORM", "CALLER", "STORED", "FRESH
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     add_filters(parser)
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="how many at most (%(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=argparse.SUPPRESS, metavar="N", help="how many at most; 100 unless given"
+    )
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,9 @@ def filters_of(options: argparse.Namespace) -> dict[str, str]:
 
 def run(options: argparse.Namespace, session: Session) -> int:
     """List them."""
-    answer = session.get(f"/cache/entries?{urlencode({**filters_of(options), 'limit': str(options.limit)})}")
+    answer = session.get(
+        f"/cache/entries?{urlencode({**filters_of(options), 'limit': str(getattr(options, 'limit', 100))})}"
+    )
     screen = session.screen
     if session.wants_json:
         screen.json(answer)

@@ -15,7 +15,7 @@ from proxy.cli.session import Session
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the JSON body of the request; - reads it from a pipe")
-    parser.add_argument("--path", default="/v1/chat/completions", help="where it would be sent (%(default)s)")
+    parser.add_argument("--path", help="where it would be sent; /v1/chat/completions unless given")
     parser.add_argument(
         "--header", metavar="NAME=VALUE", type=pair, action="append", default=[], help="a header it would have"
     )
@@ -30,7 +30,11 @@ def run(options: argparse.Namespace, session: Session) -> int:
     except (OSError, ValueError) as error:
         session.screen.error(f"{options.file} cannot be read as JSON: {error}")
         return 1
-    asked: dict[str, Any] = {"path": options.path, "headers": dict(options.header), "body": body}  # Any: JSON
+    asked: dict[str, Any] = {
+        "path": options.path or "/v1/chat/completions",
+        "headers": dict(options.header),
+        "body": body,
+    }  # Any: JSON
     if options.key_id:
         asked["keyId"] = options.key_id
     answer = session.send("POST", "/cache/explain", body=asked)

@@ -171,6 +171,16 @@ async def test_explain_tells_whether_a_request_would_pass_and_takes_nothing(form
     assert other["rules"][0]["left"] == 2
 
 
+async def test_explain_without_a_key_speaks_of_who_asks() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(rate_limit={"enabled": True, "perHour": 1, "burstSize": 1})
+        await statuses(proxy, 1)
+
+        told = await call(proxy, "GET", "/rate-limits/explain?model=echo")
+
+    assert (told["caller"], told["wouldPass"], told["refusedBy"]) == ("peer:127.0.0.1", False, "perHour")
+
+
 async def test_explain_says_what_it_does_not_know() -> None:
     async with ProxyHarness() as proxy:
         await proxy.start(rate_limit={"enabled": True})
