@@ -1,17 +1,18 @@
 """A request's way through the cache: answered, made to wait for another's answer, or asked and taken down."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from plugins.cache.asked import LastAsked
-from plugins.cache.codec import decode, encode
+from plugins.cache.codec import encode
 from plugins.cache.determinism import is_deterministic
 from plugins.cache.entry import Entry
 from plugins.cache.flights import Flights, head_pairs
 from plugins.cache.freshness import Windows, age_s, judge
 from plugins.cache.keeping import entry_of, why_not_kept
+from plugins.cache.landing import Landing
 from plugins.cache.ledger import Ledger
 from plugins.cache.memory import MemoryStore
 from plugins.cache.question import WHOLE, Question, Questions, is_same, why_stateful
@@ -62,7 +63,7 @@ class Desk:
     ) -> None:
         self._context = context
         self._store = store
-        self._shared = shared
+        self.landing = Landing(shared)
         self._ledger = ledger
         self.flights = Flights(config.coalesce_wait)
         self.last_asked = LastAsked()
@@ -88,8 +89,8 @@ class Desk:
 
     # -- the way in ------------------------------------------------------------------------------------------------
 
-    def ask(self, exchange: Exchange) -> Answer | Coroutine[Any, Any, Answer]:  # Any: of coroutines, unused
-        """Look at a request; asynchronous with the shared store only."""
+    def ask(self, exchange: Exchange) -> Answer:
+        """Look at a request; the shared store, which has a time limit of its own, is waited for outside the hook's."""
         request = exchange.request
         if request.operation.name not in KEPT_OPERATIONS or request.document is None:
             return None
@@ -107,7 +108,7 @@ class Desk:
         if self._smart is not None:
             self._smart.see(question.key, f"{question.partition}\0{request.model}", self._context.clock())
         if self._is_shared:
-            return self._ask_shared(exchange, question)
+            return Wait(self._ask_shared(exchange, question), LONGEST_WAIT_S)
         now_s = self._context.wall_clock()
         return self._answer(exchange, question, self._store.get(question.key, now_s), now_s)
 
@@ -115,13 +116,14 @@ class Desk:
         self._ledger.bypassed(reason)
         exchange.told += b"X-Cache: bypass\r\nX-Cache-Reason: %b\r\n" % reason.encode()
 
-    async def _ask_shared(self, exchange: Exchange, question: Question) -> Answer:
+    async def _ask_shared(self, exchange: Exchange, question: Question) -> Reply | None:
         try:
-            found = await self._shared.get(question.key)
+            entry = await self.landing.get(question.key)
         except StoreUnavailable:
-            return self._miss(exchange, question, "store unavailable")
-        entry = None if found is None else decode(found, question.key)
-        return self._answer(exchange, question, entry, self._context.wall_clock())
+            answer: Answer = self._miss(exchange, question, "store unavailable")
+        else:
+            answer = self._answer(exchange, question, entry, self._context.wall_clock())
+        return await answer.awaitable if isinstance(answer, Wait) else answer
 
     def _answer(self, exchange: Exchange, question: Question, entry: Entry | None, now_s: float) -> Answer:
         if entry is None:
@@ -328,12 +330,17 @@ class Desk:
             if not self._store.put(entry, now_s):
                 self._ledger.declined("no room")
         elif (data := encode(entry)) is not None:
-            ttl_s = entry.ttl_s + self.windows.grace_s
-            self._context.spawn(self._keep_shared(entry.key, data, ttl_s), name="cache entry")
+            writing = self._keep_shared(entry, data, entry.ttl_s + self.windows.grace_s)
+            try:
+                self._context.spawn(writing, name="cache entry")
+            except RuntimeError:
+                self._ledger.declined("switched off meanwhile")
+                return
+            self.landing.begin(entry)
 
-    async def _keep_shared(self, key: bytes, data: bytes, ttl_s: float) -> None:
+    async def _keep_shared(self, entry: Entry, data: bytes, ttl_s: float) -> None:
         try:
-            await self._shared.set(key, data, ttl_s)
+            await self.landing.write(entry, data, ttl_s)
         except StoreUnavailable:
             self._ledger.declined("store unavailable")
 

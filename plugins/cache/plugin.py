@@ -1,7 +1,7 @@
 """Answers a repeated question without asking a provider again."""
 
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from plugins.cache.admin import CacheRoutes
 from plugins.cache.desk import Answer, Desk
@@ -47,7 +47,7 @@ class CachePlugin(Plugin[CacheConfig]):
             self._give_back(before_bytes)
 
     @hookimpl
-    def pre_request(self, exchange: Exchange) -> Answer | Coroutine[Any, Any, Answer]:  # Any: of coroutines, unused
+    def pre_request(self, exchange: Exchange) -> Answer:
         """Answer it if an answer is kept or on its way; else have the one that comes taken down."""
         return self._desk.ask(exchange)
 
@@ -66,6 +66,7 @@ class CachePlugin(Plugin[CacheConfig]):
         """Keep nothing, and count anew."""
         self._ledger.forget()
         self._desk.last_asked.forget()
+        self._desk.landing.forget()
         before_bytes = self._store.used_bytes
         entries = self._store.clear()
         self._give_back(before_bytes)
