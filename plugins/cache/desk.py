@@ -42,6 +42,9 @@ ARRANGED_AT_ONCE_BYTES: Final = 32 << 10
 
 TELL_EVERY_S: Final = 10.0
 
+MOST_MODEL_CHARS: Final = 512
+"""Longer names are no model's; only echo answers to them, and they would be remembered beside the entries."""
+
 Answer = Reply | Wait | None
 
 
@@ -93,6 +96,8 @@ class Desk:
         """Look at a request; the shared store, which has a time limit of its own, is waited for outside the hook's."""
         request = exchange.request
         if request.operation.name not in KEPT_OPERATIONS or request.document is None:
+            return None
+        if len(request.model or "") > MOST_MODEL_CHARS:
             return None
         if (field := why_stateful(request.document)) is not None:
             self._bypass(exchange, f"{field} is set")

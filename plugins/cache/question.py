@@ -35,6 +35,8 @@ PERSONAL: Final = "personal"
 """Shapes that begin so speak of the exchange they were made for: even where they are alike they are written anew."""
 
 MOST_NAMED: Final = 256
+MOST_REMEMBERED_BYTES: Final = 4 << 10
+"""What is longer is put together anew each time: clients may make it as long as they like, on many connections."""
 
 
 class Question(NamedTuple):
@@ -113,7 +115,7 @@ class Questions:
         ):
             is_unread = known.unread and not self._is_shared and exchange.identity is None
             around = self._around(caller, f"{caller} {known.unread}" if is_unread else caller, request, targets, known)
-            known.around = around
+            known.around = around if len(around.written) <= MOST_REMEMBERED_BYTES else None
         dropped = self.dropped
         fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
         content = around.written + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
@@ -151,6 +153,8 @@ class Questions:
             return known[1]
         # names may hold any character, and `repr` leaves no doubt where one ends; it has no NUL either
         name = repr([(one.provider, one.model) for one in targets]).encode()
+        if len(name) > MOST_REMEMBERED_BYTES:
+            return name
         if len(self._named) >= MOST_NAMED:
             self._named.clear()
         self._named[id(targets)] = targets, name
