@@ -178,6 +178,7 @@ class Candidate:
     Args:
         price: None where none is configured.
         load: None only in tests.
+        place: where the provider is; another one under the same name is another candidate.
     """
 
     provider: str
@@ -186,6 +187,7 @@ class Candidate:
     weight: float = 1.0
     price: Price | None = None
     load: Load | None = field(default=None, compare=False, repr=False)
+    place: str = ""
 
 
 class Attempt:

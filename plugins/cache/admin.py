@@ -96,6 +96,7 @@ class CacheRoutes:
         cleared = self._store.clear(None if is_all else lambda entry: wanted.fits(entry, self._callers, now_s))
         self._give_back(before_bytes)
         if self._config().store == "shared":
+            self._desk.landing.forget()
             cleared += await self._shared.clear(
                 None if is_all else lambda line: wanted.fits(line, self._callers, now_s)
             )

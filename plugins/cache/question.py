@@ -152,7 +152,7 @@ class Questions:
         if known is not None and known[0] is targets:
             return known[1]
         # names may hold any character, and `repr` leaves no doubt where one ends; it has no NUL either
-        name = repr([(one.provider, one.model) for one in targets]).encode()
+        name = repr([(one.provider, one.place, one.model) for one in targets]).encode()
         if len(name) > MOST_REMEMBERED_BYTES:
             return name
         if len(self._named) >= MOST_NAMED:

@@ -195,7 +195,8 @@ class Candidates:
         health = self._health.get(name)
         price = next((price for pattern, price in self._prices[name] if model and pattern.fullmatch(model)), None)
         load = None if health is None else LaneLoad(health, model)
-        return Candidate(name, model, priority, provider.settings.weight, price, load)
+        place = provider.settings.base_url or provider.settings.type
+        return Candidate(name, model, priority, provider.settings.weight, price, load, place)
 
     def _can_serve(self, candidate: Candidate, format_name: str, translates_to: frozenset[str]) -> bool:
         provider = self._providers[candidate.provider]

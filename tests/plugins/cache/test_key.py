@@ -404,6 +404,18 @@ async def test_alias_that_comes_to_mean_another_model_is_asked_anew(
     assert [seen.document["model"] for seen in upstream.requests] == ["one", "two"]
 
 
+async def test_provider_that_moved_is_asked_anew(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    async with FakeProvider() as elsewhere:
+        await proxy.start(providers={"vendor": upstream.provider()}, cache={"enabled": True})
+        await ask(proxy)
+
+        await change(proxy, {"providers": {"vendor": {"baseUrl": f"{elsewhere.url}/v1"}}})
+        moved = await ask(proxy)
+
+        assert said(moved) == (200, "miss", "absent")
+        assert (upstream.requests_seen, elsewhere.requests_seen) == (1, 1)
+
+
 async def test_fields_and_headers_are_told_apart_on_the_wire(proxy: ProxyHarness, upstream: FakeProvider) -> None:
     await begin(proxy, upstream, headers=["X-Tenant"], ignore=["user"])
     await ask(proxy)
