@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from plugins.rate_limit.partition import Partitions
 from plugins.rate_limit.plain import PlainRules
 from plugins.rate_limit.room import Room, Table
-from plugins.rate_limit.rules import OF_KEYS, Identity, Rule, RuleSpec, allowance_specs, listed_specs, simple_specs
-from plugins.rate_limit.settings import CallerSettings, RateLimitConfig
+from plugins.rate_limit.rules import Identity, Rule, RuleSpec, allowance_specs, listed_specs, simple_specs
+from plugins.rate_limit.settings import OF_KEYS, CallerSettings, RateLimitConfig
 from plugins.rate_limit.told import policy_line
 from proxy.callers import Allowance
 from proxy.exchange import Exchange

@@ -8,7 +8,7 @@ from typing import Final
 
 from plugins.rate_limit.limit import SECOND_US, Algorithm, Limit
 from plugins.rate_limit.room import Table
-from plugins.rate_limit.settings import SIMPLE_PERIODS_S, CallerSettings, RateLimitConfig, RuleSettings
+from plugins.rate_limit.settings import OF_KEYS, SIMPLE_PERIODS_S, CallerSettings, RateLimitConfig, RuleSettings
 from proxy.callers import Allowance, Counted
 from proxy.exchange import Exchange
 from proxy.metrics import Counter
@@ -26,9 +26,6 @@ UNITS: Final[dict[Counted, str]] = {
 }
 
 DAY_S: Final = 86400
-
-OF_KEYS: Final = "key."
-"""Begins the names of rules that come with virtual keys."""
 
 Identity = tuple[str, Counted, tuple[str, ...]]
 """What makes a rule the same one after a change of the settings: name, what it counts, per what."""

@@ -4,7 +4,14 @@ from collections import Counter
 from ipaddress import ip_network
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from proxy.callers import Counted
 from proxy.plugin import PluginConfig, Section
@@ -15,7 +22,33 @@ PeriodAlgorithm = Literal["token-bucket", "gcra", "leaky-bucket", "fixed-window"
 SIMPLE_PERIODS_S: Final = {"perSecond": 1, "perMinute": 60, "perHour": 3600, "perDay": 86400}
 """The simple form: each is a rule of this name."""
 
-Amount = Annotated[int, Field(gt=0)] | Literal["none"]
+MOST: Final = 1_000_000_000_000
+"""Of anything: clients are told of it in headers, whose numbers have 15 digits at most (RFC 9651, 3.3.1)."""
+
+MOST_USD: Final = 1_000_000_000
+"""The same of US dollars, which are told in millionths."""
+
+LONGEST_S: Final = 366 * 86400.0
+
+LONGEST_QUEUE_S: Final = 3600.0
+
+OF_KEYS: Final = "key."
+"""Begins the names of rules that come with virtual keys."""
+
+
+def _number_or_none(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Say what fits in one sentence, instead of one for each of the two."""
+    try:
+        if not isinstance(value, bool):
+            return read(value)
+    except ValidationError:
+        pass
+    raise ValueError(f"it is a whole number from 1 to {MOST:,}, or none")
+
+
+Amount = Annotated[Annotated[int, Field(gt=0, le=MOST)] | Literal["none"], WrapValidator(_number_or_none)]
+
+Quantity = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 
 Dimension = Annotated[
     str, Field(pattern=r"^(?:caller|ip|model|provider|route|all|header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100})$")
@@ -39,10 +72,10 @@ class RuleSettings(Section):
         description="For whom each: caller, ip, model, provider, route, header:NAME, several of them together, or all: "
         "for everybody together.",
     )
-    amount: float = Field(gt=0, description="How much, in whole numbers but for costUsd.")
-    period: Duration = Field(60.0, ge=0.001, description="In how long; concurrent has none.")
-    burst: float | None = Field(
-        None, gt=0, description="Depth of a bucket: most at once; unset: as much as amount. Windows ignore it."
+    amount: Quantity = Field(description="How much, in whole numbers but for costUsd.")
+    period: Duration = Field(60.0, ge=0.001, le=LONGEST_S, description="In how long; concurrent has none.")
+    burst: Quantity | None = Field(
+        None, description="Depth of a bucket: most at once; unset: as much as amount. Windows ignore it."
     )
     algorithm: PeriodAlgorithm | None = Field(None, description="Instead of `rateLimit.algorithm`.")
     mode: Literal["enforce", "shadow"] = Field(
@@ -52,25 +85,38 @@ class RuleSettings(Section):
         (), description='Patterns of the models it is for, "*" and "?" are wildcards; unset: all.'
     )
     queue: Timeout = Field(
-        None, description="How long a request may wait here until it is admitted, rather than being refused; none: not."
+        None,
+        le=LONGEST_QUEUE_S,
+        description="How long a request may wait here until it is admitted, rather than being refused; none: not.",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "RuleSettings":
-        if self.counts != "costUsd" and (self.amount % 1 or (self.burst or 0) % 1):
-            raise ValueError(f"amount and burst of {self.counts} are whole numbers")
-        if self.counts == "costUsd" and min(self.amount, self.burst or self.amount) < 1e-6:
-            raise ValueError("a limit below a millionth of a US dollar is none")
+        _check_amounts(self.counts, self.amount, self.burst)
+        if self.name.startswith(OF_KEYS):
+            raise ValueError(f"names that begin with {OF_KEYS} are those of the limits of virtual keys")
         if self.counts == "concurrent" and (self.algorithm or self.burst):
             raise ValueError("concurrent has neither algorithm nor burst: what is in work at once is counted")
         return self
 
 
+def _check_amounts(counts: Counted, amount: float, burst: float | None) -> None:
+    """Raise ValueError for amounts that are none of what is counted."""
+    least, most = min(amount, burst or amount), max(amount, burst or amount)
+    if counts != "costUsd":
+        if amount % 1 or (burst or 0) % 1:
+            raise ValueError(f"amount and burst of {counts} are whole numbers")
+    elif least < 1e-6:
+        raise ValueError("a limit below a millionth of a US dollar is none")
+    elif most > MOST_USD:
+        raise ValueError("a limit above a billion US dollars is none")
+
+
 class CallerRuleSettings(Section):
     """What one caller has otherwise in one rule."""
 
-    amount: float = Field(gt=0, description="Instead of the rule's amount.")
-    burst: float | None = Field(None, gt=0, description="Instead of the rule's burst.")
+    amount: Quantity = Field(description="Instead of the rule's amount.")
+    burst: Quantity | None = Field(None, description="Instead of the rule's burst.")
 
 
 class CallerSettings(Section):
@@ -81,7 +127,7 @@ class CallerSettings(Section):
     per_minute: Amount | None = Field(None, description="Instead of `rateLimit.perMinute`; none: no such limit.")
     per_hour: Amount | None = Field(None, description="Instead of `rateLimit.perHour`; none: no such limit.")
     per_day: Amount | None = Field(None, description="Instead of `rateLimit.perDay`; none: no such limit.")
-    burst_size: int | None = Field(None, gt=0, description="Instead of `rateLimit.burstSize`.")
+    burst_size: int | None = Field(None, gt=0, le=MOST, description="Instead of `rateLimit.burstSize`.")
     rules: dict[str, CallerRuleSettings] = Field(
         default_factory=dict, description="Other amounts in rules of the list, by their name."
     )
@@ -101,7 +147,7 @@ class RateLimitConfig(PluginConfig):
     per_hour: Amount = Field(1000, description="Requests of one caller in an hour; none: no such limit.")
     per_day: Amount = Field("none", description="Requests of one caller in a day; none: no such limit.")
     burst_size: int = Field(
-        50, gt=0, description="Depth of the buckets of the four above: requests at once; windows ignore it."
+        50, gt=0, le=MOST, description="Depth of the buckets of the four above: requests at once; windows ignore it."
     )
     rules: tuple[RuleSettings, ...] = Field((), description="More limits; a request passes when all have room.")
     callers: dict[str, CallerSettings] = Field(
@@ -141,8 +187,13 @@ class RateLimitConfig(PluginConfig):
         names = [*SIMPLE_PERIODS_S, *(rule.name for rule in self.rules)]
         if double := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"rules: the name {double[0]} is there twice, or that of the simple form")
-        per_caller = {rule.name for rule in self.rules if "caller" in rule.per}
+        per_caller = {rule.name: rule for rule in self.rules if "caller" in rule.per}
         for caller, settings in self.callers.items():
-            if unknown := [name for name in settings.rules if name not in per_caller]:
-                raise ValueError(f"callers.{caller}.rules: {unknown[0]} is no rule of `rules` per caller")
+            for name, own in settings.rules.items():
+                if name not in per_caller:
+                    raise ValueError(f"callers.{caller}.rules: {name} is no rule of `rules` per caller")
+                try:
+                    _check_amounts(per_caller[name].counts, own.amount, own.burst)
+                except ValueError as error:
+                    raise ValueError(f"callers.{caller}.rules.{name}: {error}") from None
         return self
