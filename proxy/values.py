@@ -7,6 +7,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+LATEST_S = 253_402_300_799.0
+"""The end of the year 9999, the last moment that can be written; seconds since 1970."""
+
 MAX_DURATION_CHARS = 100
 """The patterns take quadratic time: 10,000 digits took five seconds."""
 

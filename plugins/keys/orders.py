@@ -9,11 +9,9 @@ from pydantic import ValidationError
 from plugins.keys.settings import KeySettings
 from proxy.errors import ConfigError, Fault, MalformedBody
 from proxy.plugin import AdminRequest
-from proxy.values import parse_duration
+from proxy.values import LATEST_S, parse_duration
 
 EXPIRES_IN: Final = "expiresIn"
-LATEST_S: Final = 253_402_300_799.0
-"""The end of the year 9999, the last that can be written."""
 
 WORDS: Final = MappingProxyType(
     {

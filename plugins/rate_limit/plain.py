@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from plugins.rate_limit.limit import NEVER, SECOND_US
 from plugins.rate_limit.rules import Rule
 from proxy.exchange import Exchange
-from proxy.values import timestamp
+from proxy.values import LATEST_S, timestamp
 
 if TYPE_CHECKING:
     from plugins.rate_limit.meter import Meter
@@ -80,6 +80,14 @@ class PlainRules:
         else:
             exchange.told += self._general % (*figures, amount, least, reset_s)
             if format_name == "anthropic":
-                reset = timestamp(now_us / SECOND_US + reset_s).encode("ascii")
-                exchange.told += ANTHROPIC % (amount, least, reset)
+                exchange.told += ANTHROPIC % (amount, least, written_time(now_us / SECOND_US + reset_s))
         return True
+
+
+def written_time(time_s: float) -> bytes:
+    """Write a time for Anthropic's clients; what was spent far beyond a small limit is not there before the year 9999.
+
+    Args:
+        time_s: seconds since 1970.
+    """
+    return timestamp(min(time_s, LATEST_S)).encode("ascii")

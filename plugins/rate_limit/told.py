@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from plugins.rate_limit.limit import SECOND_US
-from plugins.rate_limit.plain import GENERAL, OPENAI
+from plugins.rate_limit.plain import GENERAL, OPENAI, written_time
 from plugins.rate_limit.rules import Rule
 from proxy.callers import Counted
-from proxy.values import timestamp
 
 POLICY_UNITS: Final[dict[Counted, bytes]] = {
     "requests": b"",
@@ -112,7 +111,7 @@ def _anthropic_lines(states: list[State], wall_s: float) -> bytes:
     for counts, name in ANTHROPIC_NAMES.items():
         if (state := _tightest(states, (counts,))) is not None:
             prefix = b"anthropic-ratelimit-" + name
-            reset = timestamp(wall_s + state.reset_s).encode("ascii")
+            reset = written_time(wall_s + state.reset_s)
             figures = (prefix, state.rule.limit.amount, prefix, state.left, prefix, reset)
             lines.append(b"%b-limit: %d\r\n%b-remaining: %d\r\n%b-reset: %b\r\n" % figures)
     return b"".join(lines)

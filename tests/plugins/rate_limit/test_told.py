@@ -159,3 +159,17 @@ def test_names_are_the_same_whether_a_rule_is_plain_or_not() -> None:
         one, other = request(), request()
         assert plain.passes(one) == mixed.passes(other)
         assert without_tokens(one) == without_tokens(other)
+
+
+@pytest.mark.parametrize("counts", ["requests", "outputTokens"])
+def test_time_beyond_all_calendars_is_told_as_the_last_one(counts: str) -> None:
+    rules = [{"name": "x", "counts": counts, "amount": 1, "burst": 10**6, "period": "366d"}]
+    exchange = asking("x", 10**5, operation=ANTHROPIC)
+
+    rig = LimitRig(rules=rules)
+    for _ in range(9000 if counts == "requests" else 0):
+        rig.passes(request())
+    rig.passes(exchange)
+
+    name = "requests" if counts == "requests" else "output-tokens"
+    assert told(exchange)[f"anthropic-ratelimit-{name}-reset"] == "9999-12-31T23:59:59Z"
