@@ -1,6 +1,5 @@
 """Section `keys`, and the settings of a single key as operators send and read them."""
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -9,12 +8,17 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from plugins.keys.limits import NAME
 from proxy.plugin import PluginConfig, Section
-from proxy.values import Duration, timestamp
+from proxy.values import LATEST_S, Duration, timestamp
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_METADATA: Final = 32
 LONGEST_METADATA: Final = 512
 LONGEST_NAME: Final = 100
 LONGEST_PATTERN: Final = 256
+LEAST_USD: Final = 1e-6
+MOST_USD: Final = 1e9
+MOST_COUNTED: Final = 1e12
+"""In one limit; what holds limits tells clients of them in headers, whose numbers end at 15 digits."""
 
 
 class KeysConfig(PluginConfig):
@@ -43,29 +47,41 @@ def _plain(text: str) -> str:
 
 def _moment(value: object) -> float | None:
     """Read a time. Raises ValueError."""
-    if value is None or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            pass
-        else:
-            if moment.tzinfo is not None:
-                return moment.astimezone(UTC).timestamp()
-    raise ValueError('a time is written like "2026-01-31T14:00:00Z", with its zone')
+    if value is None:
+        return None
+    moment_s = value if isinstance(value, float) else _moment_of_text(value)
+    if not 0 <= moment_s <= LATEST_S:
+        raise ValueError("a time is one from 1970 to 9999")
+    return round(moment_s, 3)  # as it is written down
+
+
+def _moment_of_text(value: object) -> float:
+    """Read a time as people write it. Raises ValueError."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError('a time is written like "2026-01-31T14:00:00Z", with its zone')
+    return (moment - EPOCH).total_seconds()
 
 
 def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
     """Take limits whose names say what they count. Raises ValueError."""
-    for name in limits:
+    for name, amount in limits.items():
         if not NAME.fullmatch(name):
             known = "requests, inputTokens, outputTokens, totalTokens or costUsd, each PerSecond, PerMinute, PerHour"
             raise ValueError(f"{name[:64]!a} is no limit: there are {known} or PerDay, and concurrent")
+        if not name.startswith("costUsd"):
+            if amount % 1:
+                raise ValueError(f"{name} is {amount:g}: a whole number is needed")
+        elif not LEAST_USD <= amount <= MOST_USD:
+            raise ValueError(f"{name} is {amount:g}: US dollars, from a millionth to a billion")
     return limits
 
 
-Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(gt=0, le=MOST_COUNTED, allow_inf_nan=False, strict=True)]
+Usd = Annotated[float, Field(ge=LEAST_USD, le=MOST_USD, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
 Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN), AfterValidator(_plain)]
 MetadataName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
@@ -75,8 +91,8 @@ MetadataValue = Annotated[str, Field(max_length=LONGEST_METADATA)]
 class BudgetSettings(Section):
     """How much a key may spend, in US dollars."""
 
-    per_day: Amount | None = Field(None, description="In one calendar day, UTC.")
-    per_month: Amount | None = Field(None, description="In one calendar month, UTC.")
+    per_day: Usd | None = Field(None, description="In one calendar day, UTC.")
+    per_month: Usd | None = Field(None, description="In one calendar month, UTC.")
 
 
 class KeySettings(Section):

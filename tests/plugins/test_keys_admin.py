@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.keys.book import VirtualKey
 from plugins.keys.orders import InvalidKey, read_settings
 from plugins.keys.settings import KeySettings
 from proxy.errors import MalformedBody, UnknownPath
@@ -96,13 +97,25 @@ async def test_every_change_is_an_event_with_its_author(tmp_path: Path) -> None:
         ({"name": "a", "limits": {"requestsPerWeek": 1}}, {"limits": "is no limit"}),
         ({"name": "a", "limits": {"requestsPerDay": 0}}, {"limits.requestsPerDay": "greater than 0"}),
         ({"name": "a", "limits": {"requestsPerDay": float("inf")}}, {"limits.requestsPerDay": "finite"}),
-        ({"name": "a", "budget": {"perDay": -1}}, {"budget.perDay": "greater than 0"}),
+        ({"name": "a", "budget": {"perDay": -1}}, {"budget.perDay": "greater than or equal"}),
+        ({"name": "a", "limits": {"requestsPerDay": True}}, {"limits.requestsPerDay": "number"}),
+        ({"name": "a", "limits": {"requestsPerDay": 1.5}}, {"limits": "requestsPerDay is 1.5: a whole number"}),
+        ({"name": "a", "limits": {"concurrent": 0.5}}, {"limits": "concurrent is 0.5: a whole number"}),
+        ({"name": "a", "limits": {"totalTokensPerDay": 1e13}}, {"limits.totalTokensPerDay": "less than or equal"}),
+        ({"name": "a", "limits": {"costUsdPerDay": 1e10}}, {"limits": "from a millionth to a billion"}),
+        ({"name": "a", "limits": {"costUsdPerDay": 1e-9}}, {"limits": "from a millionth to a billion"}),
+        ({"name": "a", "budget": {"perDay": 1e300}}, {"budget.perDay": "less than or equal"}),
+        ({"name": "a", "budget": {"perMonth": 1e-300}}, {"budget.perMonth": "greater than or equal"}),
         ({"name": "a", "budget": {"perWeek": 1}}, {"budget.perWeek": "is not a known key"}),
         ({"name": "a", "metadata": {"x": 1}}, {"metadata.x": "text"}),
         ({"name": "a", "metadata": {str(each): "" for each in range(33)}}, {"metadata": "at most 32"}),
         ({"name": "a", "metadata": {"x": "y" * 513}}, {"metadata.x": "at most 512"}),
         ({"name": "a", "expiresAt": "tomorrow"}, {"expiresAt": "with its zone"}),
         ({"name": "a", "expiresAt": "2026-01-31T14:00:00"}, {"expiresAt": "with its zone"}),
+        ({"name": "a", "expiresAt": 1e300}, {"expiresAt": "from 1970 to 9999"}),
+        ({"name": "a", "expiresAt": -1.5}, {"expiresAt": "from 1970 to 9999"}),
+        ({"name": "a", "expiresAt": "0001-01-01T00:00:00+14:00"}, {"expiresAt": "from 1970 to 9999"}),
+        ({"name": "a", "expiresAt": "9999-12-31T23:59:59-14:00"}, {"expiresAt": "from 1970 to 9999"}),
         ({"name": "a", "expiresIn": "soon"}, {"expiresIn": "a duration is"}),
         ({"name": "a", "expiresIn": "9999999w"}, {"expiresIn": "too far away"}),
         ({"name": "a", "expiresIn": "1h", "expiresAt": "2026-01-31T14:00:00Z"}, {"expiresIn": "beside expiresAt"}),
@@ -126,9 +139,20 @@ JSON: Any = st.recursive(
     max_leaves=6,
 )
 FIELDS = [*FULL, "expiresIn"]
+TIMES = st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat())
+NUMBERS = st.floats() | st.integers()
+FITTING: Any = st.fixed_dictionaries(
+    {"name": st.just("a")},
+    optional={
+        "expiresAt": TIMES | NUMBERS,
+        "budget": st.dictionaries(st.sampled_from(["perDay", "perMonth"]), NUMBERS),
+        "limits": st.dictionaries(st.sampled_from(["requestsPerMinute", "costUsdPerDay", "concurrent"]), NUMBERS),
+    },
+)
+SENT = FITTING | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=6) | JSON
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=6) | JSON, st.booleans())
+@given(SENT, st.booleans())
 def test_whatever_is_sent_is_taken_whole_or_refused_in_words(body: Any, is_change: bool) -> None:
     present = FULL if is_change else {}
     faults: tuple[Any, ...] = ()
@@ -143,6 +167,7 @@ def test_whatever_is_sent_is_taken_whole_or_refused_in_words(body: Any, is_chang
 
     assert (found is None) == bool(faults)
     assert found is None or KeySettings.model_validate(found.as_json()) == found
+    assert found is None or VirtualKey("id", b"", found, START_S).budget is not None
 
 
 async def test_names_are_given_once(tmp_path: Path) -> None:

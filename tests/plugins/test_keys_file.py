@@ -26,7 +26,7 @@ SETTINGS = st.fixed_dictionaries(
     {"name": WORDS},
     optional={
         "models": st.lists(WORDS, max_size=3),
-        "limits": st.dictionaries(st.sampled_from(["concurrent", "requestsPerDay"]), st.floats(0.1, 1e9)),
+        "limits": st.dictionaries(st.sampled_from(["concurrent", "requestsPerDay"]), st.integers(1, 10**9)),
         "budget": st.fixed_dictionaries({}, optional={"perDay": st.floats(0.01, 1e6), "perMonth": st.integers(1, 9)}),
         "metadata": st.dictionaries(WORDS, st.text(max_size=20), max_size=3),
         "expiresAt": st.sampled_from(["2026-01-31T14:00:00Z", "2030-02-28T23:59:59.250+02:00"]),
