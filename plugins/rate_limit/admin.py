@@ -1,6 +1,6 @@
 """What operators see of the limits, ask about them, and forget of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from plugins.rate_limit.asked import asked, caller_id_of
@@ -16,6 +16,7 @@ from proxy.exchange import Exchange, JsonObject
 from proxy.plugin import AdminRequest, AdminRoute
 
 EXPLAINED: Final = ("key", "model", "ip", "inputChars", "maxTokens")
+FORGOTTEN: Final = ("rule", "key", "caller")
 
 
 class Limiter(Protocol):
@@ -95,9 +96,7 @@ class Admin:
 
     async def _explain(self, request: AdminRequest) -> JsonObject:
         limiter, query = self._limiter, _query(request)
-        for name in query:
-            if name not in EXPLAINED and not name.startswith("header."):
-                raise ClientError(f"?{name[:50]!a}: is not known here; there are {', '.join(EXPLAINED)}, header.NAME")
+        _check([name for name in query if not name.startswith("header.")], (*EXPLAINED, "header.NAME"))
         caller_id = await self._caller_id(query.get("key"))
         if caller_id is None and "ip" not in query:  # who asks, as the request would come without a key
             caller_id = f"peer:{request.peer}"
@@ -117,6 +116,7 @@ class Admin:
 
     async def _reset(self, request: AdminRequest) -> JsonObject:
         query = _query(request)
+        _check(query, FORGOTTEN)  # one that means nothing here could have been meant to spare the others
         rule, key = query.get("rule"), query.get("key") or query.get("caller")
         names = {each.name for rules in self._limiter.sets.all() for each in rules.rules}
         if rule is not None and rule not in names:
@@ -135,4 +135,14 @@ def _query(request: AdminRequest) -> Mapping[str, str]:
         return request.query
     if not isinstance(body, dict):
         raise ClientError("the body is an object")
-    return {**request.query, **{str(name): str(value) for name, value in body.items()}}
+    for name, value in body.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ClientError(f"{name[:50]!a}: is text or a whole number")
+    return {**request.query, **{name: str(value) for name, value in body.items()}}
+
+
+def _check(names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ClientError for a parameter that is not known."""
+    for name in names:
+        if name not in known:
+            raise ClientError(f"?{name[:50]!a}: is not known here; there are {', '.join(known)}")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Final
 
 from proxy.callers import Identity, digest_of
@@ -33,7 +34,15 @@ async def caller_id_of(text: str, shown_as: Callable[[str], Awaitable[str | None
     """
     if CALLER_ID.fullmatch(text):
         return text
-    return await shown_as(text) or f"credential:{digest_of(text)}"
+    return await shown_as(text) or (f"peer:{text}" if _is_address(text) else f"credential:{digest_of(text)}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def asked(query: Mapping[str, str], caller_id: str | None, received_s: float) -> Asked:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from copy import deepcopy
 from typing import Final
 
 from plugins.rate_limit.limit import Limit
@@ -54,11 +55,13 @@ class Table:
         return fresh
 
     def peek(self, key: Hashable, limit: Limit, now_us: int) -> Meter:
-        """Find the meter that would count for a partition; where there is none, one that is not kept."""
+        """Find the meter that would count for a partition; where there is none of this limit, one that is not kept."""
         found = self.meters.get(key)
         if found is None and self.shared is not None and self.shared.reset_us(now_us) > 0:
             found = self.shared
-        return new_meter(limit) if found is None else resumed(found, limit, now_us)
+        if found is None:
+            return new_meter(limit)
+        return found if found.limit == limit else resumed(deepcopy(found), limit, now_us)
 
     def drop(self, key: Hashable) -> int:
         """Forget a partition; returns how many there were."""

@@ -226,6 +226,30 @@ async def test_reset_of_a_rule_that_is_not_there_is_404() -> None:
     assert b"perHour" in reply.body
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [("?rul=perHour", None), ("?kye=sk-alice-000001", None), ("", {"caler": "x"}), ("", {"rule": None})],
+)
+async def test_reset_that_cannot_be_meant_forgets_nothing(query: str, body: Any) -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(rate_limit={"enabled": True, "perHour": 1, "burstSize": 1})
+        assert await statuses(proxy, 2) == [200, 429]
+
+        reply = await proxy.request("POST", f"/rate-limits/reset{query}", body, {"Content-Type": "application/json"})
+
+        assert reply.status == 400
+        assert await statuses(proxy, 1) == [429]
+
+
+async def test_explain_knows_an_address_that_has_not_come_yet() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(rate_limit={"enabled": True, "callers": {"192.0.2.7": {"perHour": 7, "burstSize": 3}}})
+
+        told = await call(proxy, "GET", "/rate-limits/explain?key=192.0.2.7")
+
+    assert (told["caller"], told["rules"][0]["left"]) == ("peer:192.0.2.7", 3)
+
+
 async def test_reset_of_everything_empties_the_limits_too() -> None:
     async with ProxyHarness() as proxy:
         await proxy.start(rate_limit={"enabled": True, "perHour": 1, "burstSize": 1})

@@ -210,6 +210,16 @@ class TestOwnLimits:
 
         assert rig.admitted(9, lambda: request(None)) == 3
 
+    async def test_asking_what_would_hold_by_other_rules_changes_no_count(self) -> None:
+        rig = LimitRig(perHour=10, burstSize=5, callers={"peer:192.0.2.1": {"perHour": 100, "burstSize": 100}})
+        rig.admitted(60, lambda: request(None))
+        rig.now_s += 1200
+
+        levels = await rig.plugin.levels(request(None), rig.plugin.sets.general)
+
+        assert levels[0].wait_us > 0
+        assert rig.admitted(200, lambda: request(None)) == 73
+
     def test_limits_of_a_virtual_key_hold_besides_the_general_ones(self) -> None:
         rig = LimitRig(perHour=4, algorithm="fixed-window")
         key = Identity("id-1", "team-red", (Allowance("requests", 3, 60),))
