@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from plugins.rate_limit.estimate import Estimator, tokens_of_request
+from plugins.rate_limit.partition import bounded
 from proxy.callers import Counted
 from proxy.exchange import Candidate, Exchange, Request
 from proxy.usage import Price
@@ -12,7 +13,8 @@ from proxy.usage import Price
 FREE: Final = frozenset({"models", "model", "version", "running", "count_tokens", "none"})
 """Operations that read and write no tokens."""
 
-MOST_CHOICES: Final = 128
+MOST_TOKENS: Final = 1_000_000_000
+"""Of one request: a provider that counts more errs, and nobody is to pay for that for years."""
 
 FIRST_ERROR: Final = 400
 CLIENT_LEFT: Final = 499
@@ -70,7 +72,7 @@ def guess(request: Request, target: Candidate, estimator: Estimator) -> Guess:
     Args:
         target: who may be asked first.
     """
-    model, operation = target.model or request.model or "", request.operation
+    model, operation = bounded(target.model or request.model or ""), request.operation
     if operation.name in FREE or not request.body:
         return Guess(model, 0.0, Demand(price=target.price))
     unlearned = tokens_of_request(request.document, len(request.body))
@@ -83,7 +85,7 @@ def guess(request: Request, target: Candidate, estimator: Estimator) -> Guess:
 
 def _choices(request: Request) -> int:
     wanted = (request.document or {}).get("n")
-    return wanted if isinstance(wanted, int) and 0 < wanted <= MOST_CHOICES else 1
+    return wanted if isinstance(wanted, int) and wanted > 0 else 1
 
 
 def true_demand(exchange: Exchange, guessed: Guess, estimator: Estimator) -> Demand:
@@ -98,10 +100,10 @@ def true_demand(exchange: Exchange, guessed: Guess, estimator: Estimator) -> Dem
         return Demand(price=price)
     demand = Demand(guessed.demand.input_tokens, 0, price)
     if usage is not None and usage.input_tokens is not None:
-        demand.input_tokens = usage.input_tokens
-        estimator.learn_input(guessed.model, guessed.unlearned, usage.input_tokens)
+        demand.input_tokens = min(usage.input_tokens, MOST_TOKENS)
+        estimator.learn_input(guessed.model, guessed.unlearned, demand.input_tokens)
     is_cut = exchange.error is not None or exchange.status in (None, CLIENT_LEFT)
-    known = None if usage is None else usage.output_tokens
+    known = None if usage is None or usage.output_tokens is None else min(usage.output_tokens, MOST_TOKENS)
     is_stream = request.is_streaming
     if known is not None and not is_cut:
         demand.output_tokens = known

@@ -63,7 +63,7 @@ class Partitions:
         if found is not None:
             return found
         name = dimension.removeprefix("header:").lower().encode("ascii")
-        return lambda exchange: _bounded(exchange.request.fields.get(name, b"").decode("latin-1"))
+        return lambda exchange: bounded(exchange.request.fields.get(name, b"").decode("latin-1"))
 
     def _ip(self, exchange: Exchange) -> str:
         if not self._trusted:
@@ -71,7 +71,7 @@ class Partitions:
         return client_address(exchange.peer, exchange.request.fields.get(b"x-forwarded-for"), self._trusted)
 
     def _model(self, exchange: Exchange) -> str:
-        return _bounded(self.target(exchange).model or "")
+        return bounded(self.target(exchange).model or "")
 
     def _provider(self, exchange: Exchange) -> str:
         return self.target(exchange).provider
@@ -94,7 +94,8 @@ def _all(exchange: Exchange) -> str:
     return ""
 
 
-def _bounded(text: str) -> str:
+def bounded(text: str) -> str:
+    """Keep a client's own words where they are short, else their digest."""
     if len(text) <= LONGEST_PART:
         return text
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

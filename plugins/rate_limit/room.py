@@ -21,12 +21,14 @@ class Table:
     Attributes:
         meters: by partition; hot code looks into it first, and asks `meter` when what it finds is not of its limit.
         shared: counts for all who came while there was no room for a meter of their own.
+        is_closed: its rule is gone; what requests in work still settle is kept no more.
     """
 
-    __slots__ = ("_room", "meters", "shared")
+    __slots__ = ("_room", "is_closed", "meters", "shared")
 
     def __init__(self, room: "Room") -> None:
         self._room = room
+        self.is_closed = False
         self.meters: OrderedDict[Hashable, Meter] = OrderedDict()
         self.shared: Meter | None = None
 
@@ -47,6 +49,8 @@ class Table:
                 self.shared = shared = resumed(shared, limit, now_us)
             return shared
         self.shared = None
+        if self.is_closed:
+            return new_meter(limit, label())
         if not self._room.find(now_us):
             self.shared = shared = new_meter(limit, "all who came when maxBuckets was reached")
             return shared
@@ -101,6 +105,7 @@ class Room:
     def close(self, table: Table) -> None:
         """Forget a table with all that is in it."""
         table.clear()
+        table.is_closed = True
         self.tables.remove(table)
 
     def find(self, now_us: int) -> bool:

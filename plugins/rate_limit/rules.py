@@ -170,7 +170,8 @@ def _listed(config: RateLimitConfig, rule: RuleSettings, caller: CallerSettings 
     own = caller.rules.get(rule.name) if caller is not None else None
     amount, burst = (rule.amount, rule.burst) if own is None else (own.amount, own.burst)
     algorithm: Algorithm = "concurrent" if rule.counts == "concurrent" else rule.algorithm or config.algorithm
-    limit = limit_of(rule.counts, algorithm, amount, rule.period, burst)
+    period_s = 1.0 if algorithm == "concurrent" else rule.period  # what is in work must outlive a change of it
+    limit = limit_of(rule.counts, algorithm, amount, period_s, burst)
     is_enforced, queue_us = rule.mode == "enforce", round((rule.queue or 0) * SECOND_US)
     return RuleSpec(rule.name, rule.counts, rule.per, limit, is_enforced, rule.models, queue_us)
 

@@ -170,6 +170,54 @@ def test_requests_at_once_survive_a_change_of_the_settings() -> None:
     assert rig.passes()
 
 
+def test_requests_at_once_survive_a_change_of_a_period_that_means_nothing_there() -> None:
+    rig = LimitRig(rules=[{"name": "par", "counts": "concurrent", "amount": 2}])
+    first = request()
+    assert rig.passes(first)
+
+    rig.change(rules=[{"name": "par", "counts": "concurrent", "amount": 2, "period": "1h"}])
+
+    assert rig.admitted(5) == 1
+    rig.plugin.post_response(first)
+    assert rig.admitted(5) == 1
+
+
+def test_what_is_settled_of_a_rule_that_is_gone_takes_no_room() -> None:
+    rig = rig_of("outputTokens", 1000)
+    exchange = asked(rig, most=10)
+    rig.change()
+    rig.plugin._tables.keep(rig.plugin.sets.identities)
+
+    rig.plugin.post_response(answered(exchange, Usage(10, 800)))
+
+    assert rig.plugin._room.used == 0
+
+
+def test_provider_that_counts_beyond_all_measure_shuts_nobody_out_for_ages() -> None:
+    rig = rig_of("outputTokens", 10**9, algorithm="token-bucket")
+
+    rig.plugin.post_response(answered(asked(rig, most=10), Usage(10, 2**63)))
+
+    assert rig.refused(asking("x", 10)).retry_after_s < 3600
+
+
+def test_answers_are_all_reckoned_with_however_many_are_wanted() -> None:
+    rig = rig_of("outputTokens", 10_000)
+
+    assert not rig.passes(request(document={"n": 200}, body=b"{}", max_output_tokens=100))
+    assert rig.passes(request(document={"n": True}, body=b"{}", max_output_tokens=100))
+
+
+def test_names_of_models_that_clients_make_up_take_little_room() -> None:
+    rig = rig_of("outputTokens", 10**9)
+    name = "m" * 100_000
+    rig.targets = lambda exchange: [Candidate("openai", exchange.request.model)]
+
+    rig.passes(asking("x", model=name))
+
+    assert max(map(len, rig.plugin._desk.estimator._habits)) < 100
+
+
 def test_settling_after_a_change_of_algorithm_gives_nothing_away() -> None:
     rig = rig_of("outputTokens", 1000)
     exchange = asked(rig)
