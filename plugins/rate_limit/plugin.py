@@ -53,7 +53,9 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         partitions = _partitions(config, context)
         self._desk = Desk(self._time, partitions, Estimator(), self.refusals, self._waiting, self._rules_of)
         self._gate = Gate(self._desk)
-        self._shared = SharedGate(self._desk, self._gate, context.store, config.on_store_failure, SharedCounts())
+        self._shared = SharedGate(
+            self._desk, self._gate, context.store, config.on_store_failure, SharedCounts(), context.spawn
+        )
         self._use(config)
         context.metrics.gauge("rate_limit_buckets", "Counts kept in memory.", read=lambda: self._room.used)
         context.metrics.gauge("rate_limit_waiting", "Requests that wait for a limit.", read=lambda: self._waiting.count)

@@ -1,6 +1,8 @@
 """Lets requests pass, has them wait, or refuses them, by counts that several processes share."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -19,6 +21,7 @@ from plugins.rate_limit.told import State
 from plugins.rate_limit.watch import Watch, Watched
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Reply, Wait
+from proxy.plugin import Spawn
 from proxy.store import SharedStore, StoreUnavailable
 
 OnFailure = Literal["open", "closed", "local"]
@@ -27,6 +30,9 @@ LONGEST_S: Final = 3600.0
 """For which a request may be kept by a leaky bucket without a `queue` of its own."""
 
 UNAVAILABLE: Final = "rate_limit_unavailable"
+
+UNKNOWN: Final = Answer(0, 0, 0, 0, 0, 0)
+"""Of a server that was not waited for."""
 
 
 @dataclass(slots=True)
@@ -44,6 +50,7 @@ class SharedGate:
     Args:
         store: gives the server that is configured now.
         local: counts in this process meanwhile.
+        spawn: for what goes on after a client has left.
 
     Attributes:
         on_failure: may be changed at any time.
@@ -56,12 +63,14 @@ class SharedGate:
         store: Callable[[], SharedStore | None],
         on_failure: OnFailure,
         counts: SharedCounts,
+        spawn: Spawn,
     ) -> None:
         self._desk = desk
         self._local = local
         self._store = store
         self.on_failure = on_failure
         self._counts = counts
+        self._spawn = spawn
         self._prefix, self._numbers = token_hex(8), count(1)
         self._in_work: dict[str, list[SharedHold]] = {}
 
@@ -81,6 +90,9 @@ class SharedGate:
                 is_taken, answers = await self._counts.take(self._there(), charges, request_id)
             except StoreUnavailable:
                 return await self._without(exchange)
+            except asyncio.CancelledError:
+                self._give_back(charges, request_id)
+                raise
             if is_taken:
                 return await self._pass(exchange, rules, charges, answers, demands, request_id)
             wait_s = self._may_wait(exchange, rules, charges, answers, began_us)
@@ -107,10 +119,7 @@ class SharedGate:
             for hold in note.holds
             for delta in [demand.amount(hold.charge.rule.counts) - hold.charge.amount]
         ]
-        try:
-            await self._counts.settle(self._there(), deltas, note.request_id)
-        except StoreUnavailable:
-            return
+        await self._settle(deltas, note.request_id)
 
     def watch(self, exchange: Exchange, note: SharedOpen) -> Watch | None:
         """Watch a stream of which tokens or cost are limited, by what was left when it was admitted."""
@@ -124,6 +133,8 @@ class SharedGate:
     async def renew(self) -> None:
         """Hold the places of all requests in work for longer."""
         for request_id, holds in list(self._in_work.items()):
+            if request_id not in self._in_work:
+                continue  # it has ended while others were seen to
             try:
                 await self._counts.renew(self._there(), holds, request_id)
             except StoreUnavailable:
@@ -151,6 +162,20 @@ class SharedGate:
                 queue_us = (0 if is_full else rule.queue_us or ANY_QUEUE) if rule.is_queue else ANY_QUEUE
                 charges.append(SharedCharge(rule, rule.key(exchange), amount, queue_us))
         return charges
+
+    def _give_back(self, charges: Sequence[SharedCharge], request_id: str) -> None:
+        """Give back the places that a request may have been given while its client left.
+
+        What else it may have taken stays taken: to give back what was never taken would let others pass the limit.
+        """
+        places = [(SharedHold(charge, UNKNOWN), 0) for charge in charges if charge.rule.counts == "concurrent"]
+        if places:
+            self._spawn(self._settle(places, request_id), name="rate limit: places of a client that left")
+
+    async def _settle(self, deltas: Sequence[tuple[SharedHold, int]], request_id: str) -> None:
+        """Settle on the server, if it answers."""
+        with suppress(StoreUnavailable):
+            await self._counts.settle(self._there(), deltas, request_id)
 
     async def _pass(
         self,

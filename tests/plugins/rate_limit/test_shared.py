@@ -171,6 +171,47 @@ async def test_places_of_running_requests_are_held_for_longer(stores: StoreRig, 
     assert await rig.count(10) == 0
 
 
+async def test_place_of_a_client_that_leaves_while_it_is_asked_for_comes_back(
+    stores: StoreRig, own_redis: RedisServer
+) -> None:
+    await stores.use(own_redis.unix_url, timeout=10)
+    rig = Shared(stores, rules=[{"name": "par", "counts": "concurrent", "amount": 3}])
+    earlier = request()
+    await rig.asks(earlier)  # now the server knows the script
+    await rig.ends(earlier)
+    own_redis.freeze()
+    leaving = asyncio.create_task(rig.asks())
+    for _ in range(20):  # until it is sent
+        await asyncio.sleep(0)
+
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    own_redis.thaw()
+    await asyncio.gather(*rig.tasks)
+
+    assert await rig.count(10) == 3
+
+
+async def test_place_of_a_request_that_ends_while_others_are_held_for_longer_stays_free(
+    stores: StoreRig, redis_server: RedisServer
+) -> None:
+    await stores.use(redis_server.unix_url, timeout=10)
+    rig = Shared(stores, rules=[{"name": "par", "counts": "concurrent", "amount": 3}])
+    first, second = request(), request()
+    assert await rig.asks(first)
+    assert await rig.asks(second)
+
+    class Slow(SharedCounts):
+        async def renew(self, *arguments: Any) -> None:
+            await rig.ends(second)
+            await super().renew(*arguments)
+
+    rig.plugin._shared._counts = Slow()
+    await rig.plugin._shared.renew()
+
+    assert await rig.count(10) == 2
+
+
 async def test_shadow_rule_reports_and_refuses_nobody(stores: StoreRig, redis_server: RedisServer) -> None:
     await stores.use(redis_server.unix_url, timeout=10)
     rig = Shared(stores, rules=[{"name": "tried", "amount": 2, "period": "1d", "mode": "shadow"}])
@@ -288,12 +329,27 @@ class TestFailing:
         self, stores: StoreRig, own_redis: RedisServer
     ) -> None:
         await stores.use(own_redis.unix_url)
-        rig = Shared(stores, rules=[{"name": "out", "counts": "outputTokens", "amount": 1000}])
+        rules = [{"name": "out", "counts": "outputTokens", "amount": 1000, "period": "1d"}]
+        rig = Shared(stores, rules=rules, onStoreFailure="open")
         exchange = asking("x", 900)
         await rig.answer(exchange)
-        own_redis.stop()
+        own_redis.freeze()
+        try:
+            while "store_down" not in stores.told:
+                await rig.asks(asking("x", 1))
+            await rig.ends(answered(exchange, Usage(10, 20)))
+        finally:
+            own_redis.thaw()
+        await stores.until("store_up")
 
-        await rig.ends(answered(exchange, Usage(10, 20)))
+        assert not await rig.asks(asking("x", 200))
+
+    async def test_operator_is_told_that_nothing_could_be_forgotten(
+        self, stores: StoreRig, own_redis: RedisServer
+    ) -> None:
+        await stores.use(own_redis.unix_url)
+        rig = Shared(stores, perDay=5)
+        own_redis.stop()
 
         with pytest.raises(StoreUnavailable):
             await rig.plugin.forget(None, None)
