@@ -1,6 +1,6 @@
 """How a request is refused, and what operators learn of it."""
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,13 +50,11 @@ class Refusals:
         self._events = events
         self._seldom: Seldom[tuple[str, str]] = Seldom(TELL_EVERY_S)
         self.recent: deque[Blocked] = deque(maxlen=MOST_RECENT)
-        self.by_rule: Counter[str] = Counter()
 
     def refuse(self, exchange: Exchange, refusal: Refusal, now_us: int) -> Refused:
         """Note a refusal; gives the error for the client."""
         rule = refusal.rule
         rule.refused.value += 1
-        self.by_rule[rule.name] += 1
         wait_s = None if is_hopeless(refusal) else refusal.wait_us / SECOND_US
         message = refusal_message(refusal)
         model = (exchange.request.model or "")[:100]
@@ -67,7 +65,6 @@ class Refusals:
     def end_stream(self, exchange: Exchange, rule: Rule, amount: int, now_us: int) -> Refused:
         """Note that a stream is ended; gives the error for the client."""
         rule.ended.value += 1
-        self.by_rule[rule.name] += 1
         caller, model = exchange.shown_caller, (exchange.request.model or "")[:100]
         taken = f"about {show_amount(amount, rule.counts)} {UNITS[rule.counts]}"
         message = f"rate limit {rule.name} is passed by this stream, which has taken {taken}: {rule.describe()}"
@@ -78,7 +75,6 @@ class Refusals:
     def would_refuse(self, rule: Rule, label: str, now_us: int) -> None:
         """Note that a rule in shadow mode would have refused."""
         rule.refused.value += 1
-        self.by_rule[rule.name] += 1
         self._tell(rule, label, f"{label or 'all'}: rate limit {rule.name} (shadow) would refuse", now_us / SECOND_US)
 
     def _tell(self, rule: Rule, label: str, message: str, now_s: float) -> None:
@@ -90,7 +86,6 @@ class Refusals:
     def forget(self) -> None:
         """Forget what was refused."""
         self.recent.clear()
-        self.by_rule.clear()
 
 
 def refusal_message(refusal: Refusal) -> str:

@@ -115,13 +115,14 @@ class Rule:
         return any(pattern.match(name) for pattern in self._models for name in names)
 
     def describe(self) -> str:
-        """Say what it allows: `1000 requests in 1h for each caller`."""
+        """Say what it allows: `1000 requests in 1h, 50 at once, for each caller`."""
         spec, limit = self.spec, self.limit
         amount = show_amount(limit.amount, spec.counts)
         whom = " and ".join(spec.per)
         each = "for all together" if whom == "all" else f"for each {whom}"
         period = "" if spec.counts == "concurrent" else f" in {show_period(limit.period_us)}"
-        return f"{amount} {UNITS[spec.counts]}{period} {each}"
+        at_once = f", {show_amount(limit.most, spec.counts)} at once," if limit.most != limit.amount else ""
+        return f"{amount} {UNITS[spec.counts]}{period}{at_once} {each}"
 
 
 def show_amount(amount: int, counts: Counted) -> str:
@@ -200,5 +201,14 @@ def allowance_specs(config: RateLimitConfig, allowances: Iterable[Allowance]) ->
         elif counts == "costUsd" and period_s >= DAY_S:
             algorithm = "fixed-window"
         limit = limit_of(counts, algorithm, allowance.amount, period_s)
-        specs.append(RuleSpec(f"{OF_KEYS}{counts}.{period_s:g}s", counts, ("caller",), limit))
+        specs.append(RuleSpec(_name_of(allowance), counts, ("caller",), limit))
     return specs
+
+
+def _name_of(allowance: Allowance) -> str:
+    """Name the rule of an allowance as the limits of keys are written: `key.requestsPerMinute`."""
+    name = f"{OF_KEYS}{allowance.counts}"
+    if allowance.counts == "concurrent":
+        return name
+    periods = (f"P{period[1:]}" for period, length_s in SIMPLE_PERIODS_S.items() if length_s == allowance.per_s)
+    return f"{name}{next(periods, f'.{allowance.per_s:g}s')}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.callers import Allowance, Identity
 from proxy.exchange import Exchange, Operation
 from tests.plugins.rate_limit.rig import BEGIN_S, LimitRig, asking, request, told
 
@@ -119,8 +120,27 @@ def test_refusal_names_rule_limit_and_time() -> None:
     rig.admitted(1)
 
     assert rig.refused().message == (
-        "rate limit perHour is reached: 1000 requests in 1h for each caller; come back in 3.6 s"
+        "rate limit perHour is reached: 1000 requests in 1h, 1 at once, for each caller; come back in 3.6 s"
     )
+
+
+@pytest.mark.parametrize(
+    ("allowance", "name"),
+    [
+        (Allowance("requests", 1, 1), "key.requestsPerSecond"),
+        (Allowance("requests", 1, 60), "key.requestsPerMinute"),
+        (Allowance("requests", 1, 3600), "key.requestsPerHour"),
+        (Allowance("requests", 1, 86400), "key.requestsPerDay"),
+        (Allowance("requests", 1, 90), "key.requests.90s"),
+        (Allowance("concurrent", 1, 0), "key.concurrent"),
+    ],
+)
+def test_limits_of_a_virtual_key_go_by_the_names_that_its_owner_wrote(allowance: Allowance, name: str) -> None:
+    rig = LimitRig()
+    key = Identity("id-1", "team-red", (allowance,))
+    rig.passes(request(identity=key))
+
+    assert rig.refused(request(identity=key)).message.startswith(f"rate limit {name} is reached: 1 requests in ")
 
 
 def test_request_that_would_never_pass_is_told_so_and_not_when_to_come_back() -> None:
