@@ -148,11 +148,15 @@ end
 local L = {}  -- logs
 function L.init(s) s.l, s.u = {}, 0 end
 function L.forget(s, at)
-  while #s.l > 0 and s.l[1] <= at - s.p do
-    s.u = s.u - s.l[2]
-    table.remove(s.l, 1)
-    table.remove(s.l, 1)
+  local count, gone = #s.l, 0
+  while gone < count and s.l[gone + 1] <= at - s.p do
+    s.u = s.u - s.l[gone + 2]
+    gone = gone + 2
   end
+  if gone == 0 then return end
+  local kept = {}  -- to remove them one by one took 1.2 s of the server for 10,000
+  for k = gone + 1, count do kept[k - gone] = s.l[k] end
+  s.l = kept
 end
 function L.wait(s, amount, at)
   if amount > s.n then return NEVER end

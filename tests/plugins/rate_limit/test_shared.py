@@ -256,6 +256,37 @@ async def test_flushed_server_counts_anew(stores: StoreRig, redis_server: RedisS
     assert await rig.count(5) == 2
 
 
+FULL_LOG = """
+local log, time = {}, redis.call('TIME')
+local clock = time[1] * 1000000 + time[2]
+for k = 1, 10000 do
+  table.insert(log, clock - 61000000 + k)
+  table.insert(log, 1)
+end
+local state = {a = 'sliding-log', n = 10000, p = 60000000, d = 10000, z = clock - 61000000, q = 0, m = 0, e = {}}
+state.l, state.u = log, 10000
+redis.call('SET', KEYS[1], cmsgpack.pack(state))
+"""
+"""A state as the script keeps it, of requests all of which are too old to count."""
+
+
+async def test_long_log_that_is_forgotten_holds_up_nobody_else_on_the_server(
+    stores: StoreRig, own_redis: RedisServer
+) -> None:
+    await stores.use(own_redis.unix_url, timeout=10)
+    rig = Shared(stores, rules=[{"name": "log", "amount": 10_000, "algorithm": "sliding-log"}])
+    await rig.asks()
+    key = (await rig.store.call(lambda redis: redis.keys("*")))[0]
+    await rig.store.call(lambda redis: redis.eval(FULL_LOG, 1, key))
+
+    began_s = time.monotonic()
+    exchange = request()
+    await rig.answer(exchange)
+
+    assert time.monotonic() - began_s < 0.5
+    assert told(exchange)["x-ratelimit-remaining"] == "9999"
+
+
 async def test_server_holds_no_credential_and_its_counts_expire(stores: StoreRig, redis_server: RedisServer) -> None:
     await stores.use(redis_server.unix_url, timeout=10)
     rig = Shared(stores, perMinute=2, rules=[{"name": "a", "per": ["header:X-Team"], "amount": 2}])
