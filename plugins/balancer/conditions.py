@@ -5,28 +5,16 @@ import re
 
 from plugins.balancer.settings import RouteCondition
 from proxy.exchange import Exchange, Request
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern: `*` is any run of characters, `?` any single one; case counts.
-
-    What stands between two `*` is matched where it comes first and never tried elsewhere, so that no text takes more
-    than linear time for each `*`: clients choose the text.
-    """
-    first, *others = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
-    if others:
-        *inner, last = others
-        first += "".join(f"(?>.*?{part})" for part in inner if part) + f".*{last}"
-    return re.compile(first, re.DOTALL)
+from proxy.patterns import compile_patterns
 
 
 class Condition:
     """Tells whether a request is one that a route is for."""
 
     def __init__(self, settings: RouteCondition) -> None:
-        self._model = None if settings.model == "*" else compile_pattern(settings.model)
+        self._model = None if settings.model == "*" else compile_patterns([settings.model])
         self._headers = [
-            (name.lower().encode("ascii"), compile_pattern(pattern)) for name, pattern in settings.header.items()
+            (name.lower().encode("ascii"), compile_patterns([pattern])) for name, pattern in settings.header.items()
         ]
         self._key = None if settings.key is None else settings.key.get_secret_value().encode()
         self._min_bytes, self._max_bytes = settings.min_size, settings.max_size

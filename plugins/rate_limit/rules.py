@@ -1,9 +1,7 @@
 """The rules in force, compiled from the section: what is charged for a request, where, and under which limit."""
 
-import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from fnmatch import translate
 from typing import Final
 
 from plugins.rate_limit.limit import SECOND_US, Algorithm, Limit
@@ -12,6 +10,7 @@ from plugins.rate_limit.settings import OF_KEYS, SIMPLE_PERIODS_S, CallerSetting
 from proxy.callers import Allowance, Counted
 from proxy.exchange import Exchange
 from proxy.metrics import Counter
+from proxy.patterns import compile_patterns
 
 NANO_USD: Final = 1_000_000_000
 """Cost is counted in billionths of a US dollar: a token of the cheapest model is tens of them."""
@@ -108,11 +107,11 @@ class Rule:
         self.refused = decisions.series(spec.name, "refused" if spec.is_enforced else "would_refuse")
         self.has_models = bool(spec.models)
         self.ended = decisions.series(spec.name, "ended")
-        self._models = [re.compile(translate(pattern.replace("[", "[[]"))) for pattern in spec.models]
+        self._models = compile_patterns(spec.models)
 
     def is_for(self, *names: str) -> bool:
         """Tell whether it is for a model, under any of its names."""
-        return any(pattern.match(name) for pattern in self._models for name in names)
+        return any(self._models.fullmatch(name) for name in names)
 
     def describe(self) -> str:
         """Say what it allows: `1000 requests in 1h, 50 at once, for each caller`."""

@@ -1,13 +1,14 @@
 """From the model a client names to the providers that have it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from proxy.config.models import Settings
 from proxy.config.routing_models import PriceSettings
 from proxy.errors import TranslationUnsupported, UnknownModel
 from proxy.exchange import Candidate
+from proxy.patterns import compile_patterns
 from proxy.providers.base import Provider
 from proxy.routing.health import LaneLoad, ProviderHealth
 from proxy.usage import Price
@@ -17,12 +18,6 @@ MAX_MODEL_CHARS: Final = 512
 """Longer names are no model's: they are neither matched, which could take long, nor kept as keys or labels."""
 MAX_NAMED: Final = 20
 """Most models listed in an error message."""
-
-
-def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Compile model patterns: `*` is any run of characters, `?` any single one; case counts."""
-    parts = [re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns]
-    return re.compile("|".join(parts) or r"(?!)", re.DOTALL)
 
 
 def is_pattern(model: str) -> bool:

@@ -10,7 +10,7 @@ from tests.contract.sources import Source, parse, read_sources
 
 VOCABULARY = (
     *("hookspecs", "plugin", "exchange", "callers", "sink", "usage", "store", "events", "metrics"),
-    *("redaction", "values", "durable", "errors", "proxy"),
+    *("redaction", "values", "patterns", "durable", "errors", "proxy"),
 )
 """Each may import only those to its right; `proxy` is the package itself, with `hookimpl`."""
 

@@ -1,15 +1,10 @@
 """Routes: the first whose condition holds chooses among the candidates, and says so on a dry run."""
 
-import re
 from collections import Counter
-from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from plugins.balancer.conditions import compile_pattern
 from proxy.exchange import Candidate, Exchange, UploadBody
 from tests.plugins.balancer_rig import asked, candidate, candidates_of, make, names
 
@@ -273,25 +268,3 @@ def test_request_gets_no_note(caller: str | None) -> None:
     make(routes=ROUTES, affinity="header").select_provider(exchange, ABC)
 
     assert exchange.notes == {}
-
-
-def as_regex(pattern: str) -> str:
-    return "".join(".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)
-
-
-@given(st.text("ab*?.\n", max_size=8), st.text("ab.\n", max_size=10))
-def test_pattern_takes_what_its_plain_reading_takes(pattern: str, text: str) -> None:
-    expected = re.fullmatch(as_regex(pattern), text, re.DOTALL)
-
-    assert bool(compile_pattern(pattern).fullmatch(text)) == bool(expected)
-
-
-@pytest.mark.parametrize(("pattern", "length"), [("*a*b", 20_000), ("*a*a*b", 1500)])
-def test_pattern_takes_no_longer_for_a_text_made_to_delay_it(pattern: str, length: int) -> None:
-    compiled = compile_pattern(pattern)
-    started = process_time()
-
-    found = compiled.fullmatch("a" * length)  # by its plain reading: more than a second
-
-    assert found is None
-    assert process_time() - started < 0.2

@@ -1,15 +1,11 @@
 """Which providers have the model a client names."""
 
-import string
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.config.models import Settings
 from proxy.errors import TranslationUnsupported, UnknownModel
 from proxy.providers.registry import make_providers
-from proxy.routing.candidates import MAX_KNOWN, MAX_MODEL_CHARS, Candidates, compile_patterns
+from proxy.routing.candidates import MAX_KNOWN, MAX_MODEL_CHARS, Candidates
 
 NATIVE = frozenset({"openai", "anthropic", "gemini", "ollama"})
 
@@ -245,38 +241,6 @@ def test_first_exact_model_is_for_those_who_name_none() -> None:
 
     assert candidates.first_model() == "o3"
     assert make(a=provider("openai", "gpt-*")).first_model() is None
-
-
-# -- patterns -------------------------------------------------------------------------------------------------------
-
-ALPHABET = "ab*?.+()[]{}|\\^$/-\n"
-MODELS = "ab.+()[]{}|\\^$/-\n"
-
-
-def matches(pattern: str, model: str) -> bool:
-    """What patterns mean, spelled out."""
-    reached = {0}
-    for sign in pattern:
-        if sign == "*":
-            reached = set(range(min(reached), len(model) + 1)) if reached else set()
-        else:
-            reached = {i + 1 for i in reached if i < len(model) and sign in ("?", model[i])}
-    return len(model) in reached
-
-
-@given(st.lists(st.text(ALPHABET, min_size=1, max_size=8), max_size=3), st.text(MODELS, max_size=8))
-def test_pattern_knows_two_wildcards_and_nothing_else(patterns: list[str], model: str) -> None:
-    found = compile_patterns(patterns).fullmatch(model) is not None
-
-    assert found == any(matches(pattern, model) for pattern in patterns)
-
-
-@given(st.text(string.printable.translate({ord("*"): None, ord("?"): None}), min_size=1, max_size=30))
-def test_name_without_wildcards_matches_itself_alone(exact: str) -> None:
-    pattern = compile_patterns([exact])
-
-    assert pattern.fullmatch(exact)
-    assert not pattern.fullmatch(exact + "x")
 
 
 # -- why not --------------------------------------------------------------------------------------------------------
