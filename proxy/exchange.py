@@ -343,6 +343,8 @@ class Exchange:
     """Header lines that go to the client with whatever answer it gets, each with its CRLF; see `tell`."""
     tells_limits: bool = False
     """`told` says what is left of limits of ours: those of a provider, which are another account's, end here."""
+    are_limits_held: bool = False
+    """A plugin that limits has looked at it: `identity.limits` are held, as far as they are to be."""
     identity: Identity | None = None
     """Whom the caller was recognised as; then nothing of its credentials is passed on."""
     audience: Audience | None = None

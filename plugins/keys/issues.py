@@ -9,11 +9,12 @@ from proxy.plugin import Issue
 SOON_S: Final = 7 * 86_400.0
 
 
-def key_issues(keeper: Keeper, unpriced: Collection[str], now_s: float) -> Iterator[Issue]:
+def key_issues(keeper: Keeper, unpriced: Collection[str], unheld: Collection[str], now_s: float) -> Iterator[Issue]:
     """List what is worth telling.
 
     Args:
         unpriced: models, as `provider/model`, that keys with a budget have used and whose price is not known.
+        unheld: ids of keys with limits that nobody held when they were used last.
     """
     if keeper.trouble is not None:
         yield Issue("keys_unusable", "error", "keys.enabled", keeper.trouble, "every request is refused with 503")
@@ -34,6 +35,14 @@ def key_issues(keeper: Keeper, unpriced: Collection[str], now_s: float) -> Itera
             "providers",
             f"keys with a budget have used models without a price: {', '.join(sorted(unpriced)[:10])}",
             "what they cost counts nothing, so that the budget does not hold them; set prices of their providers",
+        )
+    if names := sorted(f"{key.settings.name} ({key.id})" for key in keeper.book if key.id in unheld):
+        yield Issue(
+            "key_limits_unheld",
+            "error",
+            "plugins",
+            f"keys with limits are used, and nobody holds their limits: {', '.join(names[:10])}",
+            "they ask for as much as they like; rate_limit holds them where it is on and stands after keys in plugins",
         )
     for key in keeper.book:
         expires_s = key.settings.expires_at

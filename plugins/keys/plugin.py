@@ -5,6 +5,7 @@ from typing import Final
 
 from plugins.keys import cost
 from plugins.keys.admin import KeyRoutes
+from plugins.keys.book import VirtualKey
 from plugins.keys.gate import Gate, Hold
 from plugins.keys.issues import key_issues
 from plugins.keys.keeper import Keeper
@@ -36,6 +37,8 @@ class KeysPlugin(Plugin[KeysConfig]):
         )
         self._routes = KeyRoutes(self._keeper, self._gate.calendar, context.events, context.wall_clock)
         self._unpriced: set[str] = set()
+        self._unheld: set[str] = set()
+        """Ids of keys with limits that nobody held when they were used last."""
 
     @hookimpl
     async def startup(self) -> None:
@@ -69,6 +72,8 @@ class KeysPlugin(Plugin[KeysConfig]):
         windows = self._gate.calendar.at(self.context.wall_clock())
         hold.key.account.settle(hold.nanos, cost.cost(exchange, price), windows)
         self._keeper.is_changed = True
+        if attempt is not None and not exchange.is_background:
+            self._note_limits(exchange, hold.key)
         if price is None and attempt is not None and hold.key.budget.is_limited:
             self._note_unpriced(exchange, attempt)
 
@@ -79,13 +84,19 @@ class KeysPlugin(Plugin[KeysConfig]):
     @hookimpl
     def config_issues(self) -> Sequence[Issue]:
         """Tell what keeps clients out, and what a budget does not see."""
-        return list(key_issues(self._keeper, self._unpriced, self.context.wall_clock()))
+        return list(key_issues(self._keeper, self._unpriced, self._unheld, self.context.wall_clock()))
 
     def _without_hold(self, exchange: Exchange) -> Hold | None:
         """Find who pays for what is asked in the background: nothing was held for it, because nobody waits for it."""
         identity = exchange.identity
         key = None if identity is None or not exchange.is_background else self._keeper.book.get(identity.id)
         return None if key is None else Hold(key, 0)
+
+    def _note_limits(self, exchange: Exchange, key: VirtualKey) -> None:
+        if not key.identity.limits or exchange.are_limits_held:
+            self._unheld.discard(key.id)
+        else:
+            self._unheld.add(key.id)
 
     def _note_unpriced(self, exchange: Exchange, attempt: Attempt) -> None:
         name = exchange.request.operation.name

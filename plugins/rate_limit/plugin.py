@@ -82,6 +82,8 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
     @hookimpl
     def pre_request(self, exchange: Exchange) -> Wait | None:
         """Let a request pass, have it wait, or refuse it."""
+        if exchange.identity is not None:
+            exchange.are_limits_held = True
         if self._is_shared:
             return self._shared.admit(exchange)
         now_us = self._time.now_us()

@@ -327,6 +327,46 @@ async def test_unknown_price_counts_nothing_and_is_told_as_an_issue(tmp_path: Pa
         assert (await keys.show(made["id"]))["spend"]["total"] == 0.0
 
 
+async def test_limits_that_nobody_holds_are_an_issue_until_somebody_does(tmp_path: Path) -> None:
+    async with KeysRig(tmp_path) as keys:
+        made = await keys.create(limits={"requestsPerMinute": 5})
+        unlimited = await keys.create("b")
+
+        keys.end(keys.begin(unlimited["text"]))
+        assert not keys.plugin.config_issues()
+        keys.end(keys.begin(made["text"]))
+        (issue,) = keys.plugin.config_issues()
+        held = keys.begin(made["text"])
+        held.are_limits_held = True
+        keys.end(held)
+
+        assert (issue.kind, issue.severity) == ("key_limits_unheld", "error")
+        assert made["id"] in issue.message
+        assert not keys.plugin.config_issues()
+
+
+async def test_request_that_reached_nobody_tells_nothing_of_limits(tmp_path: Path) -> None:
+    async with KeysRig(tmp_path) as keys:
+        made = await keys.create(limits={"requestsPerMinute": 5})
+        exchange = keys.begin(made["text"])
+        exchange.status = 403
+
+        keys.plugin.post_response(exchange)
+
+        assert not keys.plugin.config_issues()
+
+
+async def test_revoked_key_has_no_limits_to_be_held(tmp_path: Path) -> None:
+    async with KeysRig(tmp_path) as keys:
+        await keys.create("b")
+        made = await keys.create(limits={"requestsPerMinute": 5})
+        keys.end(keys.begin(made["text"]))
+
+        await keys.call("DELETE", "/keys/{id}", key_id=made["id"])
+
+        assert not keys.plugin.config_issues()
+
+
 async def test_background_refresh_is_paid_by_the_key_it_is_for(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()
