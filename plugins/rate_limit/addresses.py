@@ -18,7 +18,7 @@ def client_address(peer: str, forwarded: bytes | None, trusted: Sequence[Network
 
     Args:
         peer: of the TCP connection.
-        forwarded: the value of X-Forwarded-For, the last of several; None where there is none.
+        forwarded: the value of X-Forwarded-For, several lines joined; None where there is none.
     Returns:
         The first address that is no trusted proxy's: what stands left of it, the client may have made up. A network
         /64 for IPv6. Text that is no address ends the walk at the hop that sent it.

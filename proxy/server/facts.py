@@ -7,7 +7,8 @@ from proxy.errors import ClientError
 from proxy.exchange import WrittenHeads
 
 CONTENT_LENGTH: Final = b"content-length"
-CACHE_CONTROL: Final = b"cache-control"
+LISTS: Final = (b"cache-control", b"x-forwarded-for")
+"""Headers of which plugins read the whole list, however it is cut into lines."""
 
 WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -62,8 +63,9 @@ class HeaderFacts:
         """Refuse what must not be repeated; join what is one list however it is cut (RFC 9110, 5.3)."""
         if sum(name.lower() == b"host" for name, _ in raw) > 1:
             raise ClientError("the Host header is repeated")
-        if CACHE_CONTROL in self.fields:
-            self.fields[CACHE_CONTROL] = b", ".join(value for name, value in raw if name.lower() == CACHE_CONTROL)
+        for listed in LISTS:
+            if listed in self.fields:
+                self.fields[listed] = b", ".join(value for name, value in raw if name.lower() == listed)
 
     def fit(self, raw: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Tell whether a request's headers are the same but for the value of Content-Length, which is taken over."""

@@ -64,6 +64,13 @@ def test_of_repeated_headers_the_last_counts() -> None:
     assert facts.fields[b"x-one"] == b"2"
 
 
+@pytest.mark.parametrize("name", [b"Cache-Control", b"X-Forwarded-For"])
+def test_lists_that_are_cut_into_several_lines_are_one(name: bytes) -> None:
+    facts = HeaderFacts(((name, b"a"), (b"Host", b"h"), (name.lower(), b"b, c")))
+
+    assert facts.fields[name.lower()] == b"a, b, c"
+
+
 @pytest.mark.parametrize(
     ("fields", "key"),
     [
