@@ -131,8 +131,16 @@ class Account:
         )
 
     def _roll(self, windows: Windows) -> None:
-        """Begin a new window when its time has come; a clock that goes back brings no spent budget back."""
+        """Begin a new window when its time has come; a clock that goes back brings no spent budget back.
+
+        What lies further ahead than the next window was counted by a clock that was wrong: it counts in the present
+        one, so that nobody has to wait until that time comes.
+        """
         if windows.day > self._day:
             self._day, self._day_nanos = windows.day, 0
+        elif self._day > windows.next_day:
+            self._day = windows.day
         if windows.month > self._month:
             self._month, self._month_nanos = windows.month, 0
+        elif self._month > windows.next_month:
+            self._month = windows.month

@@ -12,11 +12,14 @@ class Windows:
     Args:
         day: such as `2026-01-31`; later days are greater.
         month: such as `2026-01`.
+        next_day, next_month: the ones after these.
         day_ends_s, month_ends_s: when the next one begins.
     """
 
     day: str
     month: str
+    next_day: str
+    next_month: str
     day_begins_s: float
     day_ends_s: float
     month_ends_s: float
@@ -27,7 +30,15 @@ def windows_at(time_s: float) -> Windows:
     day = datetime.fromtimestamp(math.floor(time_s), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     next_day = day + timedelta(days=1)
     next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return Windows(f"{day:%Y-%m-%d}", f"{day:%Y-%m}", day.timestamp(), next_day.timestamp(), next_month.timestamp())
+    return Windows(
+        f"{day:%Y-%m-%d}",
+        f"{day:%Y-%m}",
+        f"{next_day:%Y-%m-%d}",
+        f"{next_month:%Y-%m}",
+        day.timestamp(),
+        next_day.timestamp(),
+        next_month.timestamp(),
+    )
 
 
 class Calendar:

@@ -70,6 +70,16 @@ def test_clock_that_goes_back_brings_no_budget_back() -> None:
     assert shortage.spent == 70
 
 
+@pytest.mark.parametrize("ahead", ["2026-04-01T00:00:00", "2099-12-31T23:00:00"])
+def test_clock_that_was_far_ahead_for_a_moment_locks_nobody_out_for_years(ahead: str) -> None:
+    """A day that was counted by a wrong clock is today, until tomorrow comes."""
+    account, budget = Account(Spent()), Budget(100, 100)
+    account.settle(0, 100, windows_at(at(ahead)))
+
+    assert account.shortage(budget, 1, windows_at(at("2026-01-31T12:00:00"))) is not None
+    assert account.shortage(budget, 1, windows_at(at("2026-02-01T00:00:00"))) is None
+
+
 def test_next_day_has_a_budget_of_its_own_while_the_month_goes_on() -> None:
     account = Account(Spent())
     account.settle(0, 100, windows_at(at("2026-01-30T12:00:00")))
