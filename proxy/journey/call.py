@@ -37,6 +37,8 @@ class Call:
     """
 
     _observer: ResponseObserver | None = None
+    _translated: TranslatedSink | None = None
+    """The sink of a reply that is translated."""
     head: ResponseHead | None = None
     """Of the final response, once it has come."""
     passed_on: UpstreamError | None = None
@@ -75,7 +77,7 @@ class Call:
         outgoing, sink = self._outgoing, self._sink
         head, body = outgoing.write()
         if outgoing.is_translated and outgoing.wire is not None:
-            sink = self._translated_sink(outgoing.wire)
+            sink = self._translated = self._translated_sink(outgoing.wire)
         request = outgoing.exchange.request
         upload, is_head = request.upload, request.method == "HEAD"
         timeouts = outgoing.provider.settings.timeouts
@@ -107,7 +109,7 @@ class Call:
             raise self._kept(relay, relay.head)
         self._take_usage()
 
-    def _translated_sink(self, wire: Format) -> Sink:
+    def _translated_sink(self, wire: Format) -> TranslatedSink:
         """Make the sink that turns the reply into the client's format."""
         outgoing = self._outgoing
         exchange = outgoing.exchange
@@ -182,14 +184,22 @@ class Call:
         if not is_stream:
             return Passage(headers, observer, is_held=True, on_start=self._on_start)
         is_sse = content_type.startswith(b"text/event-stream")
-        dispatch = self._dispatch
-        filtering = None
-        if dispatch.has_stream_filters and not self._outgoing.is_translated:
-            stream_filter = dispatch.filters(self._outgoing.exchange)
-            if stream_filter is not None:
-                filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
+        filtering = self._filtering(content_type) if self._dispatch.has_stream_filters else None
         boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES
         return Passage(headers, observer, is_held=True, boundaries=boundaries, filtering=filtering, on_start=on_start)
+
+    def _filtering(self, content_type: bytes) -> Filtering | None:
+        """Give the plugins' filters of a stream; those of one that is translated come behind its translation."""
+        stream_filter = self._dispatch.filters(self._outgoing.exchange)
+        if stream_filter is None:
+            return None
+        translated = self._translated
+        is_sse = (content_type if translated is None else translated.content_type).startswith(b"text/event-stream")
+        filtering = Filtering(stream_filter, EventSplitter() if is_sse else LineSplitter())
+        if translated is None:
+            return filtering
+        translated.filter_by(filtering)
+        return None
 
     def _began(self) -> None:
         """Note that the client's response begins: with the first output of a stream, not with its head."""

@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from proxy.errors import ProxyError, UpstreamProtocol
 from proxy.sink import Sink
+from proxy.upstream.relay import Filtering
 
 MAX_BODY_BYTES: Final = 32 << 20
 """Largest whole reply that is translated."""
@@ -53,8 +54,18 @@ class TranslatedSink:
         self._on_start = on_start
         self._body = bytearray()
         self._status = 200
+        self._filtering: Filtering | None = None
         self.is_started = False
         """The client's response has begun."""
+
+    @property
+    def content_type(self) -> bytes:
+        """Of what the client gets."""
+        return self._translation.content_type
+
+    def filter_by(self, filtering: Filtering) -> None:
+        """Have plugins' filters see the events of the stream, in the client's format, before the client does."""
+        self._filtering = filtering
 
     def start(self, status: int, headers: bytes, length: int | None, has_body: bool) -> None:
         """Take note of the status; the client's side begins with the first translated bytes.
@@ -70,7 +81,7 @@ class TranslatedSink:
         """Translate body bytes of a stream, or collect those of a whole reply."""
         if self._translation.is_streaming:
             translated = self._translation.feed(data)
-            return self._sink.write(self._opened() + translated) if translated else True
+            return self._sink.write(self._filtered(self._opened() + translated)) if translated else True
         self._body += data
         if len(self._body) > MAX_BODY_BYTES:
             raise UpstreamProtocol(f"the reply is larger than {MAX_BODY_BYTES} bytes and cannot be translated")
@@ -80,7 +91,9 @@ class TranslatedSink:
         """End the client's response."""
         rest = self._translation.end(bytes(self._body))
         if self._translation.is_streaming:
-            rest = self._opened() + rest
+            rest = self._filtered(self._opened() + rest)
+            if self._filtering is not None:
+                rest += self._filtering.end()
         else:
             self._start(len(rest))
         self._sink.write(rest)
@@ -97,6 +110,9 @@ class TranslatedSink:
     async def drain(self) -> None:
         """Wait for the client."""
         await self._sink.drain()
+
+    def _filtered(self, data: bytes) -> bytes:
+        return data if self._filtering is None else self._filtering.feed(data)
 
     def _opened(self) -> bytes:
         """Begin the client's stream, unless that is done; return what opens it."""

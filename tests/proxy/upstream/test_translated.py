@@ -3,6 +3,8 @@
 import pytest
 
 from proxy.errors import ProxyError, UpstreamProtocol, UpstreamRejected
+from proxy.formats.sse import LineSplitter
+from proxy.upstream.relay import Filtering
 from proxy.upstream.translated import MAX_BODY_BYTES, TranslatedSink
 from tests.proxy.upstream.recording import RecordingSink
 
@@ -167,3 +169,32 @@ def test_failure_is_passed_on_to_the_client() -> None:
     TranslatedSink(client, Shouting(True), lambda: TOLD).fail(error)
 
     assert client.error is error
+
+
+class Counting:
+    """A filter that numbers the events, and has a last word."""
+
+    def __init__(self) -> None:
+        self.events: list[bytes] = []
+
+    def event(self, event: bytes) -> bytes:
+        self.events.append(event)
+        return b"%d:%b" % (len(self.events), event)
+
+    def end(self) -> bytes:
+        return b"LAST"
+
+
+def test_filters_see_whole_events_as_the_client_gets_them() -> None:
+    client, counting = RecordingSink(), Counting()
+    sink = TranslatedSink(client, Shouting(True), lambda: TOLD)
+    sink.filter_by(Filtering(counting, LineSplitter()))
+    sink.start(200, HEADERS, None, True)
+
+    sink.write(b"one\ntw")
+    sink.write(b"o\n")
+    sink.finish()
+
+    assert counting.events == [b"OPEN ONE\n", b"TWO\n"]
+    assert client.body == b"1:OPEN ONE\n2:TWO\nLAST"
+    assert client.is_finished
