@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from plugins.rate_limit.estimate import Estimator, tokens_of_request
+from plugins.rate_limit.estimate import Estimator, Form, tokens_of_request
 from plugins.rate_limit.partition import bounded
 from proxy.callers import Counted
 from proxy.exchange import Candidate, Exchange, Request
@@ -104,14 +104,19 @@ def true_demand(exchange: Exchange, guessed: Guess, estimator: Estimator) -> Dem
         estimator.learn_input(guessed.model, guessed.unlearned, demand.input_tokens)
     is_cut = exchange.error is not None or exchange.status in (None, CLIENT_LEFT)
     known = None if usage is None or usage.output_tokens is None else min(usage.output_tokens, MOST_TOKENS)
-    is_stream = request.is_streaming
+    form = form_of(exchange)
     if known is not None and not is_cut:
         demand.output_tokens = known
-        estimator.learn_output(guessed.model, known, exchange.bytes_out, is_stream=is_stream)
+        estimator.learn_output(guessed.model, known, exchange.bytes_out, form)
     elif request.operation.streams:
-        sent = estimator.output_of_bytes(guessed.model, exchange.bytes_out, is_stream=is_stream)
+        sent = estimator.output_of_bytes(guessed.model, exchange.bytes_out, form)
         demand.output_tokens = max(known or 0, sent)
     return demand
+
+
+def form_of(exchange: Exchange) -> Form:
+    """Tell in what form the client gets its answer."""
+    return Form(exchange.request.operation.format, exchange.request.is_streaming)
 
 
 def _was_executed(exchange: Exchange) -> bool:

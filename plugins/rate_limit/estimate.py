@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ASCII_CHARS_PER_TOKEN: Final = 4
 OTHER_CHARS_PER_TOKEN: Final = 2
@@ -21,11 +21,15 @@ BINARY: Final = frozenset({"data", "image_url", "file_data", "fileData", "inline
 MOST_VALUES: Final = 20_000
 """Values of a request that are looked at; the rest is guessed from the size of its body."""
 
+NATIVE: Final = "native"
 MOST_MODELS: Final = 1000
 STREAM_BYTES: Final = 150
 REPLY_BYTES: Final = 6
 MOST_STREAM_BYTES: Final = 260
 """Of a stream for each output token, while nothing is known of the model: so long are vendors' chunks of one token."""
+NATIVE_STREAM_BYTES: Final = 24
+MOST_NATIVE_STREAM_BYTES: Final = 40
+"""The same of streams in the native format."""
 WEIGHT: Final = 0.1
 """Of the newest request in a moving average."""
 LEAST_RATIO: Final = 0.1
@@ -84,6 +88,25 @@ def tokens_of_request(document: Mapping[str, Any] | None, body_bytes: int) -> fl
     return tokens
 
 
+class Form(NamedTuple):
+    """In what form an answer is sent: the format of the client, and whether it is a stream."""
+
+    format: str
+    is_stream: bool
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What is usual, while nothing is known of a model."""
+        if not self.is_stream:
+            return REPLY_BYTES
+        return NATIVE_STREAM_BYTES if self.format == NATIVE else STREAM_BYTES
+
+    @property
+    def most_bytes_per_token(self) -> int:
+        """The largest that is usual."""
+        return MOST_NATIVE_STREAM_BYTES if self.format == NATIVE else MOST_STREAM_BYTES
+
+
 class Habits:
     """What is known of one model: how far guesses are off, and how long its answers are."""
 
@@ -93,8 +116,15 @@ class Habits:
         self.ratio = Average(1.0)
         """True input tokens for each one guessed."""
         self.output_tokens = Average(FIRST_OUTPUT_TOKENS)
-        self.bytes_per_token = {True: Average(STREAM_BYTES), False: Average(REPLY_BYTES)}
-        """Bytes of the response for each output token, of streams and of whole replies."""
+        self.bytes_per_token: dict[Form, Average] = {}
+        """Bytes of the response for each output token; its chunks are ten times as long in one form as in another."""
+
+    def bytes_in(self, form: Form) -> "Average":
+        """Give what is known of the size of answers in one form."""
+        known = self.bytes_per_token.get(form)
+        if known is None:
+            known = self.bytes_per_token[form] = Average(form.bytes_per_token)
+        return known
 
 
 class Average:
@@ -147,18 +177,18 @@ class Estimator:
         if guessed > 0 and true_tokens > 0:
             self.of(model).ratio.add(min(max(true_tokens / guessed, LEAST_RATIO), MOST_RATIO))
 
-    def learn_output(self, model: str, true_tokens: int, sent_bytes: int, *, is_stream: bool) -> None:
+    def learn_output(self, model: str, true_tokens: int, sent_bytes: int, form: Form) -> None:
         """Learn from an answer whose output was counted."""
         habits = self.of(model)
         habits.output_tokens.add(true_tokens)
         if true_tokens > 0 and sent_bytes > 0:
-            habits.bytes_per_token[is_stream].add(sent_bytes / true_tokens)
+            habits.bytes_in(form).add(sent_bytes / true_tokens)
 
-    def output_of_bytes(self, model: str, sent_bytes: int, *, is_stream: bool) -> int:
+    def output_of_bytes(self, model: str, sent_bytes: int, form: Form) -> int:
         """Guess the output tokens of an answer that nobody counted, from its size: rather too many than too few."""
-        return math.ceil(sent_bytes / self.of(model).bytes_per_token[is_stream].value)
+        return math.ceil(sent_bytes / self.of(model).bytes_in(form).value)
 
-    def least_output(self, model: str, sent_bytes: int) -> int:
+    def least_output(self, model: str, form: Form, sent_bytes: int) -> int:
         """Guess the tokens of a stream so far: rather too few than too many."""
-        known = self.of(model).bytes_per_token[True]
-        return int(sent_bytes / (known.value if known.count else MOST_STREAM_BYTES))
+        known = self.of(model).bytes_in(form)
+        return int(sent_bytes / (known.value if known.count else form.most_bytes_per_token))

@@ -18,7 +18,7 @@ from plugins.rate_limit.admission import (
     states_of,
     take,
 )
-from plugins.rate_limit.demand import Guess, true_demand
+from plugins.rate_limit.demand import Guess, form_of, true_demand
 from plugins.rate_limit.estimate import Estimator
 from plugins.rate_limit.level import Level
 from plugins.rate_limit.limit import SECOND_US
@@ -83,7 +83,7 @@ class Desk:
 
     def watch(self, exchange: Exchange, watched: list[Watched], guessed: Guess) -> Watch:
         """Watch a stream."""
-        tokens_of = partial(self.estimator.least_output, guessed.model)
+        tokens_of = partial(self.estimator.least_output, guessed.model, form_of(exchange))
         return Watch(watched, guessed.demand, tokens_of, partial(self._end_stream, exchange))
 
     def _end_stream(self, exchange: Exchange, rule: Rule, amount: int) -> Refused:

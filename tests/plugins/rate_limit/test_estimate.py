@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.rate_limit.estimate import IMAGE_TOKENS, MOST_MODELS, Estimator, tokens_of_request, tokens_of_text
+from plugins.rate_limit.estimate import IMAGE_TOKENS, MOST_MODELS, Estimator, Form, tokens_of_request, tokens_of_text
+
+STREAM = Form("openai", True)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
@@ -94,11 +96,21 @@ def test_first_answer_replaces_what_was_guessed() -> None:
     estimator = Estimator()
 
     estimator.learn_input("m", 100, 150)
-    estimator.learn_output("m", 1000, 230_000, is_stream=True)
+    estimator.learn_output("m", 1000, 230_000, STREAM)
 
     assert estimator.input_tokens("m", 100) == 150
     assert estimator.output_tokens("m", None) == 1000
-    assert estimator.least_output("m", 23_000) == estimator.output_of_bytes("m", 23_000, is_stream=True) == 100
+    assert estimator.least_output("m", STREAM, 23_000) == estimator.output_of_bytes("m", 23_000, STREAM) == 100
+
+
+def test_size_of_answers_in_one_form_says_nothing_of_another() -> None:
+    estimator = Estimator()
+
+    for _ in range(100):
+        estimator.learn_output("m", 1000, 24_000, Form("native", True))
+
+    assert estimator.least_output("m", STREAM, 26_000) == 100
+    assert estimator.least_output("m", Form("native", True), 2_400) == 100
 
 
 def test_several_answers_are_reserved_for() -> None:

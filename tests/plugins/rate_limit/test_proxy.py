@@ -337,6 +337,20 @@ class TestEndingStreams:
         assert (shown["blocked"][0]["rule"], shown["fullest"][0]["left"]) == ("out", 0)
         assert not status["providers"][0]["lastError"], "the provider is not at fault"
 
+    async def test_stream_that_is_translated_ends_so_too(self) -> None:
+        async with FakeProvider() as upstream, ProxyHarness(upstream) as proxy:
+            await self.start(proxy, is_on=True)
+            upstream.stream(["word "] * 600, delay_s=0.0005)
+
+            try:
+                body = {"prompt": "hi", "model": "fake-model", "stream": True}
+                text = (await proxy.request("POST", "/", body)).body
+            except CutOff as cut:
+                text = cut.partial
+
+        assert 200 < text.count(b"word") < 500
+        assert b"rate limit out is passed by this stream" in text
+
     async def test_stream_is_let_go_on_where_that_is_not_wanted(self) -> None:
         async with FakeProvider() as upstream, ProxyHarness(upstream) as proxy:
             await self.start(proxy, is_on=False)
