@@ -76,6 +76,13 @@ def test_stream_without_usage_is_reckoned_from_its_bytes() -> None:
     assert cost(exchange, CENTS) == (10 + 2 * 10) * CENT
 
 
+def test_tokens_of_a_native_stream_are_smaller() -> None:
+    native = Operation("native", "chat", "POST", "/", streams=True)
+    exchange = ended(499, bytes_out=640, is_streaming=True, operation=native)
+
+    assert cost(exchange, CENTS) == (10 + 2 * 40) * CENT
+
+
 def test_stream_that_breaks_off_counts_what_was_sent_though_it_said_less() -> None:
     said = Usage(7, 1)
 
