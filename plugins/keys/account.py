@@ -12,6 +12,9 @@ from plugins.keys.windows import Windows
 NANOS: Final = 1_000_000_000
 """Of one US dollar."""
 
+MOST: Final = 1_000_000_000 * NANOS
+"""That is counted, a billion dollars: a provider that tells of more errs, and the file takes no number above 2^63."""
+
 
 def to_nanos(usd: float) -> int:
     """Turn dollars into billionths, rounded up: what costs anything never counts as nothing."""
@@ -109,9 +112,9 @@ class Account:
         """Put back what was held for a request, and count what it cost in the windows in which it ends."""
         self._roll(windows)
         self.reserved -= estimate
-        self._day_nanos += cost
-        self._month_nanos += cost
-        self._total_nanos += cost
+        self._day_nanos = min(self._day_nanos + cost, MOST)
+        self._month_nanos = min(self._month_nanos + cost, MOST)
+        self._total_nanos = min(self._total_nanos + cost, MOST)
 
     def spent_at(self, windows: Windows) -> Spent:
         """Tell what has been spent in the present windows."""

@@ -1,6 +1,6 @@
 """Settings of what happens when a provider fails: failover and its budget, breakers, hedging, probes, prices."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -108,11 +108,15 @@ class ActiveProbeSettings(Section):
     timeout: Duration = Field(2.0, gt=0, description="How long one may take.")
 
 
+MOST_USD: Final = 1e9
+"""For a million tokens: with more, sums of costs leave the range of numbers."""
+
+
 class PriceSettings(Section):
     """What tokens of a model cost."""
 
-    input: float = Field(ge=0, allow_inf_nan=False, description="US dollars for a million input tokens.")
-    output: float = Field(ge=0, allow_inf_nan=False, description="US dollars for a million output tokens.")
+    input: float = Field(ge=0, le=MOST_USD, allow_inf_nan=False, description="US dollars for a million input tokens.")
+    output: float = Field(ge=0, le=MOST_USD, allow_inf_nan=False, description="US dollars for a million output tokens.")
 
 
 AdaptiveLimit = Literal["none", "aimd"]

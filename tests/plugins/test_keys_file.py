@@ -95,6 +95,19 @@ async def test_requests_in_work_at_the_end_count_as_estimated(tmp_path: Path) ->
         assert (await keys.show(made["id"]))["spend"]["today"] == 0.05
 
 
+async def test_provider_that_counts_beyond_all_measure_stops_no_saving(tmp_path: Path) -> None:
+    async with KeysRig(tmp_path) as keys:
+        made = await keys.create()
+        for _ in range(3):
+            keys.end(keys.begin(made["text"]), 2**64 - 1, 2**64 - 1)
+
+        await keys.plugin._keeper.save()
+
+        assert keys.plugin._keeper.is_changed is False
+        assert (await keys.create("b"))["name"] == "b"
+        assert (await keys.show(made["id"]))["spend"]["total"] == 1e9
+
+
 async def test_spending_is_written_down_from_time_to_time_only_if_there_was_some(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()
