@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from plugins.rate_limit.limit import NEVER, Limit
+from plugins.rate_limit.limit import NEVER, SECOND_US, Limit
 from plugins.rate_limit.meter import Meter, Reserved, Spent
 
 
@@ -41,6 +41,21 @@ class SlidingLog(Meter):
             else:
                 log.append((now_us, amount))
             self._used += amount
+
+    def spend(self, now_us: int) -> tuple[int, int] | None:
+        """Take one, if there is one, and tell what is left: in one call, for the hot path."""
+        limit, log = self.limit, self._log
+        if log and log[0][0] <= now_us - limit.period_us:
+            self._forget(now_us)
+        left = limit.amount - self._used - 1
+        if left < 0:
+            return None
+        if log and log[-1][0] == now_us:
+            log.append((now_us, log.pop()[1] + 1))
+        else:
+            log.append((now_us, 1))
+        self._used += 1
+        return left, -(-limit.period_us // SECOND_US)
 
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
         """Write down what more was spent; strike out what was not, where it was taken."""

@@ -1,6 +1,6 @@
 """Windows of the wall clock: a fixed one, and one that slides by what the last window held."""
 
-from plugins.rate_limit.limit import NEVER, Limit
+from plugins.rate_limit.limit import NEVER, SECOND_US, Limit
 from plugins.rate_limit.meter import Meter, Reserved
 
 
@@ -33,6 +33,21 @@ class FixedWindow(Meter):
             self._index, self._used = index, 0
         self._used += amount
         self._note(amount, now_us)
+
+    def spend(self, now_us: int) -> tuple[int, int] | None:
+        """Take one, if there is one, and tell what is left: in one call, for the hot path."""
+        limit = self.limit
+        index, passed_us = divmod(now_us, limit.period_us)
+        used = self._used + 1 if index == self._index else 1
+        left = limit.amount - used
+        if left < 0:
+            return None
+        self._index, self._used = index, used
+        if now_us // limit.part_us == self._part:
+            self._in_part += 1
+        else:
+            self._turn(now_us // limit.part_us, 1)
+        return left, -((passed_us - limit.period_us) // SECOND_US)
 
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
         """Count what more was spent now; give back what was taken from this window. An earlier one is over."""
@@ -95,6 +110,23 @@ class SlidingWindow(Meter):
         self._index = now_us // self.limit.period_us
         self._used += amount
         self._note(amount, now_us)
+
+    def spend(self, now_us: int) -> tuple[int, int] | None:
+        """Take one, if there is one, and tell what is left: in one call, for the hot path."""
+        limit = self.limit
+        period_us = limit.period_us
+        index, passed_us = divmod(now_us, period_us)
+        used, before = self._at(now_us) if index != self._index else (self._used, self._before)
+        left_us = period_us - passed_us
+        left = limit.amount - used - 1 + -(before * left_us) // period_us
+        if left < 0:
+            return None
+        self._index, self._used, self._before = index, used + 1, before
+        if now_us // limit.part_us == self._part:
+            self._in_part += 1
+        else:
+            self._turn(now_us // limit.part_us, 1)
+        return left, -(-(left_us + period_us) // SECOND_US)
 
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
         """Count what more was spent now; give back to the window it was taken from, as far as that still counts."""
