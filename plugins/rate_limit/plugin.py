@@ -54,7 +54,7 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         self._desk = Desk(self._time, partitions, Estimator(), self.refusals, self._waiting, self._rules_of)
         self._gate = Gate(self._desk)
         self._shared = SharedGate(
-            self._desk, self._gate, context.store, config.on_store_failure, SharedCounts(), context.spawn
+            self._desk, self._gate, context.store, config.on_store_failure, SharedCounts(), context.spawn, sleep
         )
         self._use(config)
         context.metrics.gauge("rate_limit_buckets", "Counts kept in memory.", read=lambda: self._room.used)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -14,10 +13,12 @@ from plugins.rate_limit.demand import Guess, true_demand
 from plugins.rate_limit.gate import GRACE_S, LOOK_AGAIN_S, NOTE, OF_OUTPUT, Desk, Gate, may_wait
 from plugins.rate_limit.level import Level
 from plugins.rate_limit.limit import SECOND_US
+from plugins.rate_limit.owed import Owed
 from plugins.rate_limit.rule_sets import RuleSet
 from plugins.rate_limit.rules import Rule
 from plugins.rate_limit.shared import ANY_QUEUE, Answer, SharedCharge, SharedCounts, SharedHold
 from plugins.rate_limit.told import State
+from plugins.rate_limit.waiting import Sleep
 from plugins.rate_limit.watch import Watch, Watched
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Reply, Wait
@@ -30,9 +31,6 @@ LONGEST_S: Final = 3600.0
 """For which a request may be kept by a leaky bucket without a `queue` of its own."""
 
 UNAVAILABLE: Final = "rate_limit_unavailable"
-
-UNKNOWN: Final = Answer(0, 0, 0, 0, 0, 0)
-"""Of a server that was not waited for."""
 
 
 @dataclass(slots=True)
@@ -50,7 +48,7 @@ class SharedGate:
     Args:
         store: gives the server that is configured now.
         local: counts in this process meanwhile.
-        spawn: for what goes on after a client has left.
+        spawn, sleep: for what goes on after a request has ended.
 
     Attributes:
         on_failure: may be changed at any time.
@@ -64,13 +62,14 @@ class SharedGate:
         on_failure: OnFailure,
         counts: SharedCounts,
         spawn: Spawn,
+        sleep: Sleep,
     ) -> None:
         self._desk = desk
         self._local = local
         self._store = store
         self.on_failure = on_failure
         self._counts = counts
-        self._spawn = spawn
+        self._owed = Owed(counts, self._there, desk.time.now_us, spawn, sleep)
         self._prefix, self._numbers = token_hex(8), count(1)
         self._in_work: dict[str, list[SharedHold]] = {}
 
@@ -89,9 +88,10 @@ class SharedGate:
             try:
                 is_taken, answers = await self._counts.take(self._there(), charges, request_id)
             except StoreUnavailable:
+                self._owed.add(request_id, charges)  # it may have been late, and taken
                 return await self._without(exchange)
             except asyncio.CancelledError:
-                self._give_back(charges, request_id)
+                self._owed.add(request_id, charges)
                 raise
             if is_taken:
                 return await self._pass(exchange, rules, charges, answers, demands, request_id)
@@ -111,7 +111,7 @@ class SharedGate:
         ]
 
     async def end(self, exchange: Exchange, note: SharedOpen) -> None:
-        """Settle what was reserved; while there is no answer it stays reserved, and places come back by themselves."""
+        """Settle what was reserved; while there is no answer it stays reserved, but for places."""
         self._in_work.pop(note.request_id, None)
         demand = true_demand(exchange, note.guess, self._desk.estimator)
         deltas = [
@@ -119,7 +119,10 @@ class SharedGate:
             for hold in note.holds
             for delta in [demand.amount(hold.charge.rule.counts) - hold.charge.amount]
         ]
-        await self._settle(deltas, note.request_id)
+        try:
+            await self._counts.settle(self._there(), deltas, note.request_id)
+        except StoreUnavailable:
+            self._owed.add(note.request_id, [hold.charge for hold in note.holds])
 
     def watch(self, exchange: Exchange, note: SharedOpen) -> Watch | None:
         """Watch a stream of which tokens or cost are limited, by what was left when it was admitted."""
@@ -162,20 +165,6 @@ class SharedGate:
                 queue_us = (0 if is_full else rule.queue_us or ANY_QUEUE) if rule.is_queue else ANY_QUEUE
                 charges.append(SharedCharge(rule, rule.key(exchange), amount, queue_us))
         return charges
-
-    def _give_back(self, charges: Sequence[SharedCharge], request_id: str) -> None:
-        """Give back the places that a request may have been given while its client left.
-
-        What else it may have taken stays taken: to give back what was never taken would let others pass the limit.
-        """
-        places = [(SharedHold(charge, UNKNOWN), 0) for charge in charges if charge.rule.counts == "concurrent"]
-        if places:
-            self._spawn(self._settle(places, request_id), name="rate limit: places of a client that left")
-
-    async def _settle(self, deltas: Sequence[tuple[SharedHold, int]], request_id: str) -> None:
-        """Settle on the server, if it answers."""
-        with suppress(StoreUnavailable):
-            await self._counts.settle(self._there(), deltas, request_id)
 
     async def _pass(
         self,

@@ -192,6 +192,42 @@ async def test_place_of_a_client_that_leaves_while_it_is_asked_for_comes_back(
     assert await rig.count(10) == 3
 
 
+async def test_places_are_free_at_once_when_the_server_is_back(stores: StoreRig, own_redis: RedisServer) -> None:
+    """Of a request that ended meanwhile, and of those that the server was too late to answer."""
+    await stores.use(own_redis.unix_url)
+    rig = Shared(stores, rules=[{"name": "par", "counts": "concurrent", "amount": 3}], onStoreFailure="open")
+    rig.plugin._shared._owed._sleep = lambda seconds: asyncio.sleep(0.01)
+    ending = request()
+    await rig.asks(ending)
+    own_redis.freeze()
+    try:
+        while "store_down" not in stores.told:
+            await rig.asks()
+        await rig.ends(ending)
+    finally:
+        own_redis.thaw()
+    await stores.until("store_up")
+    await asyncio.gather(*rig.tasks)
+
+    assert await rig.count(10) == 3
+
+
+async def test_places_are_not_owed_for_longer_than_the_server_holds_them(
+    stores: StoreRig, own_redis: RedisServer
+) -> None:
+    await stores.use(own_redis.unix_url)
+    rig = Shared(stores, rules=[{"name": "par", "counts": "concurrent", "amount": 3}])
+    ending = request()
+    await rig.asks(ending)
+    own_redis.stop()
+
+    await rig.ends(ending)
+    await asyncio.gather(*rig.tasks)
+
+    assert len(rig.naps) == 60
+    assert not rig.plugin._shared._owed._places
+
+
 async def test_place_of_a_request_that_ends_while_others_are_held_for_longer_stays_free(
     stores: StoreRig, redis_server: RedisServer
 ) -> None:
