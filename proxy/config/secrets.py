@@ -1,5 +1,6 @@
 """Documents without their secrets: references stay as they are, secrets in clear become random ids, and back."""
 
+import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
@@ -9,6 +10,9 @@ from proxy.config.credentials import credentials
 from proxy.config.expand import Reference, parts
 from proxy.config.loader import Loaded
 from proxy.config.shape import KeyPath, Shape
+
+BARE_ADDRESS: Final = re.compile(r"[a-z]+://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?/?\d*|unix:///[^@?]*")
+"""Of a server, with nothing to hide: were it a secret, logs could not say which server is down."""
 
 SCHEMES = ("Bearer ", "Basic ")
 """What may stand before a reference and still tell nothing."""
@@ -143,7 +147,7 @@ def _secret_texts(value: object, path: KeyPath, shape: Shape) -> Iterator[str]:
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _secret_texts(item, (*path, key), shape)
-    elif isinstance(value, str) and shape.is_secret(path, value):
+    elif isinstance(value, str) and shape.is_secret(path, value) and not BARE_ADDRESS.fullmatch(value):
         yield value
         yield value.rpartition(" ")[2]
         yield from _userinfo(value)

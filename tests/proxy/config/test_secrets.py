@@ -76,6 +76,19 @@ def test_secrets_are_known_for_redaction(raw: dict[str, object]) -> None:
     assert any(CANARY in value or value == "from-the-environment" for value in values)
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:6379", "rediss://redis.example:6379/0", "unix:///run/redis.sock", "redis://[::1]/3"]
+)
+def test_address_without_user_and_password_is_told_to_operators(url: str) -> None:
+    assert not secret_values(loaded({"store": {"url": url}}))
+
+
+def test_of_an_address_the_password_is_a_secret_and_the_whole() -> None:
+    url = f"redis://:{CANARY}%21@redis.example:6379/0"
+
+    assert secret_values(loaded({"store": {"url": url}})) == {url, f"{CANARY}%21", f"{CANARY}!"}
+
+
 def test_reference_is_shown_as_it_was_written() -> None:
     raw = provider(apiKey="${KEY}", headers={"Authorization": "Bearer ${KEY}", "x-token": "${NO:-}"})
 
