@@ -287,12 +287,20 @@ class Journey:
         await self._take_slot_back()
 
     def _lend_slot(self) -> None:
-        self._exchange.has_slot = False
-        self._kit.slots.release()
+        exchange = self._exchange
+        if exchange.has_slot:
+            exchange.has_slot = False
+            self._kit.slots.release()
 
     async def _take_slot_back(self) -> None:
+        """Take one of the process's slots again, or go on in place of those who wait for this answer with theirs.
+
+        They may hold all that there are, and would wait for each other.
+        """
         exchange, process = self._exchange, self._kit.slots
         if not process.try_take():
+            if exchange.audience is not None and exchange.audience.is_wanted:
+                return
             await process.take(exchange.caller or exchange.peer, "high", self._plan.left_s(self._kit.clock()))
         exchange.has_slot = True
 

@@ -208,3 +208,26 @@ async def test_request_that_wants_no_kept_answer_waits_for_nobody(proxy: ProxyHa
 
     assert [said(each)[1] for each in replies] == ["miss"] * 3
     assert upstream.requests_seen == 3
+
+
+async def test_call_that_is_tried_again_needs_no_slot_that_those_who_wait_for_it_hold(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.once.reply_status(503, faults=LATE)
+    upstream.reply("Paris")
+    await proxy.start(
+        providers={"vendor": upstream.provider()},
+        cache={"enabled": True, "coalesceWait": "20s"},
+        failover={"backoff": "50ms"},
+        max_concurrency=2,
+        max_queue=20,
+    )
+
+    async with Crowd(proxy) as crowd:
+        await crowd.ask(5)
+        async with asyncio.timeout(5):
+            replies = await read_all(crowd.clients)
+    await until_idle(proxy)
+
+    assert {each.status for each in replies} == {200}
+    assert upstream.requests_seen == 2
