@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from random import Random
+from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.errors import (
@@ -56,6 +57,9 @@ class Pipeline:
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
     """
+
+    _earlier: Mapping[int, Generation] = MappingProxyType({})
+    """By revision: those in which exchanges still run."""
 
     def __init__(
         self,
@@ -128,6 +132,8 @@ class Pipeline:
     def use(self, generation: Generation) -> None:
         """Put a generation in force for every exchange that begins from now on."""
         earlier, self.generation = self.generation, generation
+        in_use = {exchange.revision for exchange in self._running}
+        self._earlier = {one.revision: one for one in (*self._earlier.values(), earlier) if one.revision in in_use}
         settings = generation.settings
         self.slots.resize(settings.max_concurrency, settings.max_queue, settings.queue_timeout)
         budget, hedging = settings.failover.retry_budget, settings.hedging
@@ -143,15 +149,22 @@ class Pipeline:
         requests = sum(value.value for _, value in self._requests.items())
         return Totals(requests, self._failures.value, tuple(latency))
 
-    async def run(self, exchange: Exchange, sink: Sink, local: LocalAnswer | None = None) -> None:
+    async def run(
+        self,
+        exchange: Exchange,
+        sink: Sink,
+        local: LocalAnswer | None = None,
+        generation: Generation | None = None,
+    ) -> None:
         """See an exchange through to its end; errors are told to the client through the sink.
 
         Args:
             local: asked after the plugins; None from it leaves the answer to a provider.
+            generation: the one it is to use; None: that in force.
         Raises:
             asyncio.CancelledError: the client left, or the process is stopping.
         """
-        generation = self.generation
+        generation = generation or self.generation
         dispatch = generation.host.dispatch
         exchange.revision = generation.revision
         self._running[exchange] = asyncio.current_task()
@@ -283,9 +296,15 @@ class Pipeline:
             sink.abort()
 
     def refresh(self, exchange: Exchange, audience: Audience) -> bool:
-        """Ask in the background what an exchange asked, for its audience alone; False if there is no room for it."""
-        limit = self.slots.limit
+        """Ask in the background what an exchange asked, for its audience alone.
+
+        Returns:
+            False if there is no room for it, or the configuration is another one meanwhile.
+        """
+        limit, generation = self.slots.limit, self.generation
         if exchange.request.upload is not None or (limit is not None and self.slots.in_use >= limit):
+            return False
+        if exchange.revision in self._earlier:
             return False
         anew = Exchange(
             exchange.request,
@@ -297,12 +316,16 @@ class Pipeline:
             named_provider=exchange.named_provider,
         )
         anew.identity, anew.audience, anew.is_background = exchange.identity, audience, True
-        self._kit.tasks.spawn(self.run(anew, Nobody(anew)), name="refresh")
+        self._kit.tasks.spawn(self.run(anew, Nobody(anew), generation=generation), name="refresh")
         return True
 
     def targets(self, exchange: Exchange) -> Sequence[Candidate]:
-        """List who could answer, before any choice is made. Raises ProxyError if nobody has the model."""
-        return self._find(self.generation, exchange)
+        """List who could answer by the exchange's own generation, before any choice is made.
+
+        Raises:
+            ProxyError: nobody has the model.
+        """
+        return self._find(self._earlier.get(exchange.revision, self.generation), exchange)
 
     # -- the way in ----------------------------------------------------------------------------------------------
 

@@ -80,7 +80,8 @@ class PluginContext:
         calls_tool: tells whether a recorded whole body, an answer to this exchange, calls a tool; in doubt, yes.
         imagine: makes the exchange that a request would be.
         give_back: returns what was freed to the system, 170 ms for each GB; after much was let go of at once.
-        refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room.
+        refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room, or the
+            configuration is another one meanwhile.
         store: gives what several proxies share (section `store`), None where there is none. Ask at each use: it is
             replaced when its settings change.
     """

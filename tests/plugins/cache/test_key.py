@@ -1,5 +1,6 @@
 """Every part of a request makes another question; only the manner, spelling and what is ignored do not (F11)."""
 
+import asyncio
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from plugins.cache.question import Questions
 from proxy.exchange import Candidate
 from proxy.testing import FakeProvider, ProxyHarness
 from tests.plugins.cache.asking import TARGETS, exchange_of, parts_of, question_of, questions
-from tests.plugins.cache.rig import CALLS, CHAT, WHOLE, ask, begin, change, said
+from tests.plugins.cache.rig import CALLS, CHAT, STREAMED, WHOLE, Crowd, ask, begin, change, said, until, until_idle
 
 TOOL = {"name": "weather", "description": "Tells the weather.", "parameters": {"type": "object", "required": ["city"]}}
 RICH: dict[str, dict[str, Any]] = {
@@ -414,6 +415,30 @@ async def test_provider_that_moved_is_asked_anew(proxy: ProxyHarness, upstream: 
 
         assert said(moved) == (200, "miss", "absent")
         assert (upstream.requests_seen, elsewhere.requests_seen) == (1, 1)
+
+
+async def test_request_that_waited_while_its_provider_moved_leaves_no_answer_under_the_new_place(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    upstream.once.stream(["first"], gate=gate, gate_after=0)
+    upstream.reply("old place")
+    await proxy.start(providers={"vendor": upstream.provider()}, cache={"enabled": True}, max_concurrency=1)
+    async with FakeProvider() as elsewhere, Crowd(proxy) as crowd:
+        elsewhere.reply("new place")
+        await crowd.ask(1, STREAMED["openai"])
+        await upstream.wait_for_request()
+        waiting = await crowd.ask(1)
+        await until(lambda: proxy.app.pipeline.slots.waiting == 1, "one in line")
+        await change(proxy, {"providers": {"vendor": {"baseUrl": f"{elsewhere.url}/v1"}}})
+        gate.set()
+        earlier = await waiting[0].read_response()
+        await until_idle(proxy)
+
+        after = await ask(proxy)
+
+    assert (b"old place" in earlier.body, upstream.requests_seen) == (True, 2)
+    assert (said(after)[1], b"new place" in after.body) == ("miss", True)
 
 
 async def test_fields_and_headers_are_told_apart_on_the_wire(proxy: ProxyHarness, upstream: FakeProvider) -> None:
