@@ -289,6 +289,7 @@ class Pipeline:
         if reply is None:
             self._fail(exchange, sink, error)
             return
+        forget_frames(error)
         try:
             await self._deliver(generation, exchange, sink, reply)
         except ConnectionError:

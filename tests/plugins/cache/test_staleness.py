@@ -1,9 +1,11 @@
 """Old answers: given at once while a new one is fetched, or in place of an error, within their windows (RFC 5861)."""
 
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 
+from plugins.cache.recording import Recording
 from proxy.testing import FakeProvider, Faults, ProxyHarness
 from tests.plugins.cache.rig import CALLS, STREAMED, Crowd, ask, plugin_of, read_all, said, store_of, until_idle
 
@@ -272,3 +274,24 @@ async def test_client_that_wants_it_fresh_is_told_of_the_error(
     clock.now_s += 61
 
     assert (await ask(proxy, headers={"Cache-Control": control})).status == 503
+
+
+async def test_error_that_an_old_answer_stood_in_for_holds_nothing(
+    proxy: ProxyHarness, upstream: FakeProvider, clock: Clock
+) -> None:
+    await start(proxy, upstream, staleIfError=30)
+    await ask(proxy)
+    upstream.reply_status(503)
+    clock.now_s += 61
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert said(await ask(proxy))[1] == "stale"
+        await until_idle(proxy)
+
+        left = [one for one in gc.get_objects() if isinstance(one, Recording)]
+    finally:
+        gc.enable()
+
+    assert left == []
