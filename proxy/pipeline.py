@@ -240,7 +240,8 @@ class Pipeline:
 
     async def _accompanied(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> None:
         """Have a provider answer while others read the response; they hear how it ends."""
-        shared = Shared(sink, audience, self._audience_failed, self._kit.tasks)
+        patience_s = generation.settings.server.write_timeout
+        shared = Shared(sink, audience, self._audience_failed, self._kit.tasks, patience_s)
         is_whole, failure = False, None
         try:
             await self._journey(generation, exchange, shared).run()

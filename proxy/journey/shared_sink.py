@@ -13,6 +13,8 @@ MAX_AHEAD_BYTES: Final = 1 << 20
 """How much the client may fall behind others who read the same."""
 LAG_WAIT_S: Final = 10.0
 """How long others then wait for it; then it is dropped."""
+PART_OF_PATIENCE: Final = 0.9
+"""Or it is dropped when this much of the time is over after which everybody would lose the response."""
 LOOK_AGAIN_S: Final = 0.05
 """How often it is looked whether others have come who read, or have left."""
 
@@ -25,13 +27,23 @@ class Shared:
     Args:
         report: told what the audience raised.
         tasks: for a client that is behind.
+        patience_s: how long whoever waits for the readers does so; then it takes the client for gone, and the
+            response ends for all. Who is too slow is dropped before that.
     """
 
     _reading: "asyncio.Task[bool] | None" = None
 
-    def __init__(self, client: Sink, audience: Audience, report: Callable[[Exception], None], tasks: Tasks) -> None:
+    def __init__(
+        self,
+        client: Sink,
+        audience: Audience,
+        report: Callable[[Exception], None],
+        tasks: Tasks,
+        patience_s: float,
+    ) -> None:
         self._client = client
         self._tasks = tasks
+        self._patience_s = patience_s
         self._audience: Audience | None = audience
         self._report = report
         self._ahead_bytes = 0
@@ -93,6 +105,8 @@ class Shared:
 
     async def drain(self) -> None:
         """Wait until everybody has caught up, or has been dropped. Raises ConnectionError if a lonely client left."""
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + self._patience_s * PART_OF_PATIENCE
         if self._audience is not None:
             try:
                 await self._audience.drain()
@@ -105,6 +119,8 @@ class Shared:
             if self.is_wanted:
                 if self._ahead_bytes <= MAX_AHEAD_BYTES:
                     return
+                if clock() >= until_s:
+                    break
                 late_s += LOOK_AGAIN_S
             await asyncio.wait((reading,), timeout=LOOK_AGAIN_S)
         if not reading.done():

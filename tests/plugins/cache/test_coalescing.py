@@ -221,6 +221,26 @@ async def test_leader_that_reads_nothing_is_dropped_once_it_is_too_far_behind(
     assert (len(reply.body) > 6_000_000, upstream.requests_seen) == (True, 1)
 
 
+async def test_leader_that_reads_nothing_is_dropped_before_the_write_timeout_ends_it_for_all(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.stream(LARGE)
+    await proxy.start(
+        providers={"vendor": upstream.provider()},
+        cache={"enabled": True, **ROOM},
+        server={"writeTimeout": "500ms"},
+    )
+
+    async with Crowd(proxy) as crowd:
+        await crowd.ask(1, STREAM)
+        await until_coming(proxy, 1_000_000)
+        follower = (await crowd.ask(1, STREAM))[0]
+        reply = await follower.read_response()
+    await until_idle(proxy)
+
+    assert (len(reply.body) > 6_000_000, upstream.requests_seen) == (True, 1)
+
+
 # -- too large to hold -----------------------------------------------------------------------------------------------
 
 
