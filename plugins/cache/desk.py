@@ -42,6 +42,8 @@ ARRANGED_AT_ONCE_BYTES: Final = 32 << 10
 
 TELL_EVERY_S: Final = 10.0
 
+SHARED_FAILURE: Final = "the call that it waited for failed"
+
 MOST_MODEL_CHARS: Final = 512
 """Longer names are no model's; only echo answers to them, and they would be remembered beside the entries."""
 
@@ -184,6 +186,7 @@ class Desk:
         wishes, config = question.wishes, self._config
         if wishes.only_if_cached:
             self._ledger.missed(why)
+            exchange.told += _miss_lines(why)
             raise Refused(f"only-if-cached, and no answer may be given: {why}", code="not_cached", status=504)
         if wishes.no_store:
             self._ledger.missed(why)
@@ -212,6 +215,8 @@ class Desk:
             if reserve is not None and error.status in TEMPORARY_STATUSES:
                 stale = self._instead(question, reserve, b"", exchange, error)
             if stale is None:
+                self._ledger.missed(SHARED_FAILURE)
+                exchange.told += _miss_lines(SHARED_FAILURE)
                 raise
             return stale
         if reply is not None:

@@ -110,11 +110,10 @@ def told(recording: Recording) -> Refused:
     error = recording.error
     if error is not None:
         message = f"the same request failed just now for another caller of the same key: {error.message}"
-        return Refused(message, code=error.code, status=error.status)
+        return Refused(message, code=error.code, status=error.status, retry_after_s=error.retry_after_s)
     status = recording.status if recording.status >= 400 else 502
-    return Refused(
-        f"the same request was answered with status {status} just now", code="upstream_rejected", status=status
-    )
+    message = f"the same request was answered with status {status} just now"
+    return Refused(message, code="upstream_rejected", status=status, retry_after_s=recording.retry_after_s)
 
 
 def head_pairs(head: bytes) -> tuple[tuple[bytes, bytes], ...]:

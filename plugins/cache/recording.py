@@ -20,6 +20,8 @@ KEPT_HEADERS: Final = re.compile(
 )
 """What of a head is given again; the rest speaks of one call."""
 
+RETRY_AFTER: Final = re.compile(rb"^retry-after:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+
 LAG_WAIT_S: Final = 10.0
 """How long a provider waits for the slowest follower of an answer too large to be held; then that one is let go of."""
 
@@ -46,6 +48,8 @@ class Recording:
     status = 0
     head = b""
     error: ProxyError | None = None
+    retry_after_s: float | None = None
+    """What an error reply says of when to come back."""
     size_bytes = 0
     is_cut_short = False
     """It is too large: its beginning is gone."""
@@ -119,6 +123,8 @@ class Recording:
         if status == OK:
             self.state = "coming"
             self._tell()
+        elif (retry_after := RETRY_AFTER.search(headers)) is not None:
+            self.retry_after_s = float(retry_after[1])
 
     def write(self, data: bytes) -> bool:
         """Take down body bytes; False when followers of a large answer are too far behind."""

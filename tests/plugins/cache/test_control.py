@@ -51,11 +51,11 @@ WISHES = [
     ("max-stale=39", 10, HIT),
     ("no-cache", 10, MISSES["no-cache"]),
     ("No-Cache", 10, MISSES["no-cache"]),
-    ("no-cache=x, only-if-cached", 10, (504, None, None)),
+    ("no-cache=x, only-if-cached", 10, (504, "miss", "no-cache")),
     ("no-store", 10, HIT),
     ("no-store", 700, MISSES["absent"]),
     ("only-if-cached", 10, HIT),
-    ("only-if-cached", 61, (504, None, None)),
+    ("only-if-cached", 61, (504, "miss", "expired")),
     ("only-if-cached, max-stale", 61, STALE),
     ("no-transform, stale-if-error=5, x", 10, HIT),
 ]

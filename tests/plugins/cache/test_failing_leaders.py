@@ -1,6 +1,7 @@
 """A call that others wait for fails: one of them makes it again, and then all are told; nobody waits in vain (C9)."""
 
 import asyncio
+from collections import Counter
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from tests.plugins.cache.rig import (
     Crowd,
     ask,
     desk_of,
+    plugin_of,
     read_all,
     said,
     store_of,
@@ -69,6 +71,20 @@ async def test_second_failure_is_told_to_all_who_wait_as_it_was(
     assert [each.status for each in replies] == [status] * 30
     assert upstream.requests_seen == 2
     assert sum(b"just now" in each.body for each in replies) == 28
+    assert Counter(said(each)[2] for each in replies) == {"absent": 2, "the call that it waited for failed": 28}
+    assert plugin_of(proxy)._ledger.describe()["misses"] == 30
+
+
+async def test_all_who_wait_are_told_when_to_come_back(proxy: ProxyHarness, upstream: FakeProvider) -> None:
+    upstream.reply_status(429, headers={"Retry-After": "7"}, faults=LATE)
+    await start(proxy, upstream)
+
+    async with Crowd(proxy) as crowd:
+        await crowd.ask(4)
+        await crowd.follow(3)
+        replies = await read_all(crowd.clients)
+
+    assert [each.header("retry-after") for each in replies] == ["7"] * 4
 
 
 async def test_failure_without_an_answer_is_told_with_its_own_code(proxy: ProxyHarness, upstream: FakeProvider) -> None:
