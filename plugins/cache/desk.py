@@ -326,9 +326,7 @@ class Desk:
             entry,
             None if self._is_shared else self._store.first_to_go(entry.size_bytes),
             self._context.clock(),
-            is_deterministic=is_deterministic(
-                exchange.request.operation.name, exchange.request.document, is_assumed=False
-            ),
+            is_deterministic=is_deterministic(exchange.request.operation.name, exchange.request.document),
         )
         self._ledger.decided(decision)
         if not is_ttl_given:

@@ -12,13 +12,12 @@ PLACES: Final = ("generationConfig", "generation_config", "options")
 """Below which Gemini and Ollama have what others have at the top."""
 
 
-def is_deterministic(operation: str, document: JsonObject | None, *, is_assumed: bool) -> bool:
-    """Tell whether nothing is drawn: a temperature of 0, or a seed.
+def is_deterministic(operation: str, document: JsonObject | None) -> bool:
+    """Tell whether nothing is drawn: a temperature of 0, or a seed; without either, providers take one near 1.
 
     Args:
         operation: its name, `chat` say.
         document: the request's JSON.
-        is_assumed: what counts where the request gives neither; providers then take a temperature near 1.
     """
     if operation in ALWAYS:
         return True
@@ -26,9 +25,7 @@ def is_deterministic(operation: str, document: JsonObject | None, *, is_assumed:
     if any(_is_number(part.get("seed")) for part in parts):
         return True
     temperatures = [part["temperature"] for part in parts if part.get("temperature") is not None]
-    if not temperatures:
-        return is_assumed
-    return all(_is_number(each) and each == 0 for each in temperatures)
+    return bool(temperatures) and all(_is_number(each) and each == 0 for each in temperatures)
 
 
 def _parts(document: JsonObject) -> Iterator[Mapping[str, Any]]:  # Any: the client's JSON

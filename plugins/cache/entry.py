@@ -52,13 +52,6 @@ class Entry:
     latency_s: float = 0.0
 
     @property
-    def total_tokens(self) -> int | None:
-        """Input plus output, None if either is unknown."""
-        if self.input_tokens is None or self.output_tokens is None:
-            return None
-        return self.input_tokens + self.output_tokens
-
-    @property
     def size_bytes(self) -> int:
         """Memory that is free again when the entry goes; entries of one caller have its name in common, or not."""
         size_bytes = BARE_BYTES + len(self.body) + len(self.head) + len(self.pace)

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from plugins.cache.wishes import NONE, Wishes
 
-Outcome = Literal["hit", "stale", "miss", "bypass"]
+Outcome = Literal["hit", "stale", "miss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class Verdict:
 
 
 HIT: Final = Verdict("hit")
-BYPASS: Final = Verdict("bypass", "the request asks for it")
 NO_CACHE: Final = Verdict("miss", "no-cache")
 TOO_OLD: Final = Verdict("miss", "older than max-age")
 NOT_FRESH_ENOUGH: Final = Verdict("miss", "less than min-fresh left")
@@ -70,8 +69,6 @@ def judge(stored_s: float, ttl_s: float, now_s: float, windows: Windows, wishes:
     age = age_s(stored_s, now_s)
     if wishes is NONE and age < ttl_s:
         return HIT
-    if wishes.is_bypass:
-        return BYPASS
     if wishes.no_cache:
         return NO_CACHE
     if wishes.max_age_s is not None and age > wishes.max_age_s:

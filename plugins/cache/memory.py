@@ -123,13 +123,6 @@ class MemoryStore:
         place = None if has_room else self._find_worst()
         return None if place is None else place.entry
 
-    def remove(self, key: bytes) -> bool:
-        """Let an entry go; False if there was none."""
-        place = self._places.get(key)
-        if place is not None:
-            self._drop(place, "cleared")
-        return place is not None
-
     def clear(self, match: Callable[[Entry], bool] | None = None) -> int:
         """Let all entries go that a condition fits, and tell how many; 100,000 take 80 ms."""
         leaving = [place for place in self._places.values() if match is None or match(place.entry)]

@@ -12,8 +12,7 @@ class Report:
     """Sums since the start.
 
     Args:
-        hits: answers that came from the cache, stale ones included.
-        unpriced_hits: those among them whose price is not known; they are in no sum of money.
+        unpriced_hits: answers from the cache whose price is not known; they are in no sum of money.
         saved_usd: what the calls that were spared would have cost.
         saved_s: how long they would have taken, one after the other.
         saved_tokens: input and output, where both are known.
@@ -21,7 +20,6 @@ class Report:
         declined: those that were not, by reason.
     """
 
-    hits: int
     unpriced_hits: int
     saved_usd: float
     saved_s: float
@@ -34,7 +32,6 @@ class Savings:
     """Adds up what hits save, and counts decisions by their reason."""
 
     def __init__(self) -> None:
-        self._hits = 0
         self._unpriced_hits = 0
         self.usd = 0.0
         self.seconds = 0.0
@@ -44,7 +41,6 @@ class Savings:
 
     def note_hit(self, entry: Entry) -> None:
         """Count an answer from the cache: the call that made it would have been made again."""
-        self._hits += 1
         self.seconds += entry.latency_s
         if entry.cost_usd is None:
             self._unpriced_hits += 1
@@ -60,7 +56,6 @@ class Savings:
     def report(self) -> Report:
         """Tell the sums as they are now."""
         return Report(
-            hits=self._hits,
             unpriced_hits=self._unpriced_hits,
             saved_usd=self.usd,
             saved_s=self.seconds,

@@ -50,24 +50,11 @@ class Decision:
     Args:
         ttl_s: 0 where it is not.
         why: one of few, for counting.
-        worth: what it saves, in dollars for a MB and hour; 0 where that was not asked.
-        others_worth: what the one saves that would go for it.
     """
 
     is_kept: bool
     ttl_s: float
     why: Why
-    worth: float = 0.0
-    others_worth: float = 0.0
-
-    @property
-    def text(self) -> str:
-        """The reason in words, with its figures."""
-        if self.why == "not_deterministic":
-            return "its temperature is not 0 and it has no seed"
-        if self.why == "room_enough":
-            return "there is room"
-        return f"saves {self.worth:.3g} USD for each MB and hour, what would go for it {self.others_worth:.3g}"
 
 
 class SmartAdmission:
@@ -113,10 +100,9 @@ class SmartAdmission:
         ttl_s = self._ttl_of(entry.key)
         if first_to_go is None:
             return Decision(True, ttl_s, "room_enough")
-        worth, others = self._worth_of(entry, now_s), self._worth_of(first_to_go, now_s)
-        if worth < others:
-            return Decision(False, 0.0, "not_worth_its_room", worth, others)
-        return Decision(True, ttl_s, "worth_its_room", worth, others)
+        if self._worth_of(entry, now_s) < self._worth_of(first_to_go, now_s):
+            return Decision(False, 0.0, "not_worth_its_room")
+        return Decision(True, ttl_s, "worth_its_room")
 
     def _ttl_of(self, key: bytes) -> float:
         sighting = self._repeats.look(key)

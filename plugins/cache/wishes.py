@@ -29,7 +29,6 @@ class Wishes:
         is_bypass: the cache shall have no part in it at all.
         ttl_s: how long its answer shall be fresh, instead of the setting.
         salt: part of the key, so that it shares answers with equal salts only.
-        fault: a header of ours that says nothing that could be understood, and why; it is ignored.
     """
 
     no_cache: bool = False
@@ -41,7 +40,6 @@ class Wishes:
     is_bypass: bool = False
     ttl_s: float | None = None
     salt: bytes = b""
-    fault: str | None = None
 
 
 NONE: Final = Wishes()
@@ -51,7 +49,7 @@ def read_wishes(fields: Mapping[bytes, bytes]) -> Wishes:
     """Read `Cache-Control` and our own `X-Cache`, `X-Cache-TTL` and `X-Cache-Salt`; whatever they say, nothing raises.
 
     What cannot be understood in `Cache-Control` counts as the strictest it could be, and so does the strictest of
-    several; directives nobody knows are ignored.
+    several; directives nobody knows are ignored, and so is what ours say that cannot be understood.
 
     Args:
         fields: header fields by name in lower case.
@@ -64,10 +62,6 @@ def read_wishes(fields: Mapping[bytes, bytes]) -> Wishes:
     ttl, salt = fields.get(b"x-cache-ttl"), fields.get(b"x-cache-salt")
     if control is None and ours is None and ttl is None and salt is None:
         return NONE
-    ttl_s, fault = _read_ttl(ttl)
-    is_bypass = ours is not None and ours.strip().lower() == b"bypass"
-    if ours is not None and not is_bypass:
-        fault = "X-Cache says something other than bypass"
     given = _read_control(control or b"")
     return Wishes(
         no_cache=b"no-cache" in given,
@@ -76,10 +70,9 @@ def read_wishes(fields: Mapping[bytes, bytes]) -> Wishes:
         max_age_s=min(map(_limit_of, given[b"max-age"])) if b"max-age" in given else None,
         min_fresh_s=max(map(_demand_of, given[b"min-fresh"])) if b"min-fresh" in given else None,
         max_stale_s=min(map(_allowance_of, given[b"max-stale"])) if b"max-stale" in given else None,
-        is_bypass=is_bypass,
-        ttl_s=ttl_s,
+        is_bypass=ours is not None and ours.strip().lower() == b"bypass",
+        ttl_s=_read_ttl(ttl),
         salt=salt or b"",
-        fault=fault,
     )
 
 
@@ -110,10 +103,8 @@ def _allowance_of(value: bytes | None) -> float:
     return inf if value is None else _limit_of(value)
 
 
-def _read_ttl(value: bytes | None) -> tuple[float | None, str | None]:
-    if value is None:
-        return None, None
+def _read_ttl(value: bytes | None) -> float | None:
     try:
-        return parse_duration(value.decode("latin-1")), None
-    except ValueError as error:
-        return None, f"X-Cache-TTL: {error}"
+        return None if value is None else parse_duration(value.decode("latin-1"))
+    except ValueError:
+        return None

@@ -28,17 +28,16 @@ from plugins.cache.determinism import is_deterministic
     ids=str,
 )
 def test_temperature_of_zero_or_a_seed_draws_nothing(document: dict[str, object], expected: bool) -> None:
-    assert is_deterministic("chat", document, is_assumed=not expected) is expected
+    assert is_deterministic("chat", document) is expected
 
 
 @pytest.mark.parametrize("document", [None, {}, {"temperature": None}, {"options": {}}, {"options": 3}], ids=str)
-@pytest.mark.parametrize("is_assumed", [True, False])
-def test_who_says_neither_counts_as_is_assumed(document: dict[str, object] | None, is_assumed: bool) -> None:
-    assert is_deterministic("chat", document, is_assumed=is_assumed) is is_assumed
+def test_who_says_neither_has_an_answer_drawn(document: dict[str, object] | None) -> None:
+    assert not is_deterministic("chat", document)
 
 
 def test_embeddings_are_never_drawn() -> None:
-    assert is_deterministic("embeddings", {"temperature": 1}, is_assumed=False)
+    assert is_deterministic("embeddings", {"temperature": 1})
 
 
 VALUES = st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
@@ -47,4 +46,4 @@ KEYS = st.sampled_from(["temperature", "seed", "options", "generationConfig"])
 
 @given(st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES)))
 def test_whatever_the_document_says_nothing_raises(document: dict[str, object]) -> None:
-    assert is_deterministic("chat", document, is_assumed=False) in (True, False)
+    assert is_deterministic("chat", document) in (True, False)

@@ -9,12 +9,6 @@ from plugins.cache.entry import Entry
 from tests.plugins.cache.entries import make_entry
 
 
-def test_tokens_add_up_only_if_both_are_known() -> None:
-    assert make_entry(input_tokens=3, output_tokens=4).total_tokens == 7
-    assert make_entry(input_tokens=3).total_tokens is None
-    assert make_entry(output_tokens=3).total_tokens is None
-
-
 @pytest.mark.parametrize(("body_bytes", "most"), [(64, 1.2), (100, 1.2), (1024, 1.1), (20_000, 1.01)])
 def test_size_is_what_memory_grows_by(body_bytes: int, most: float) -> None:
     """What the allocators round up by is counted, and not seen by tracemalloc: it tells in small entries."""

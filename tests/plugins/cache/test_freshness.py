@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.cache.freshness import (
-    BYPASS,
     EXPIRED,
     EXPIRED_IN_RESERVE,
     HIT,
@@ -80,10 +79,6 @@ def test_window_for_errors_may_be_the_shorter_one() -> None:
 )
 def test_client_may_ask_for_less_or_allow_more(control: bytes, age: float, verdict: Verdict) -> None:
     assert judge_at(age, control, BOTH) == verdict
-
-
-def test_bypass_leaves_the_cache_out_of_it() -> None:
-    assert judge(1000.0, 60.0, 1001.0, BOTH, Wishes(is_bypass=True)) == BYPASS
 
 
 def test_age_is_never_negative() -> None:

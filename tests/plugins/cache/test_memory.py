@@ -171,8 +171,7 @@ def test_removal_and_clearing_by_condition() -> None:
     store = filled(MemoryStore(100, PLENTY), *range(10), model="x")
     filled(store, *range(10, 15), model="y")
 
-    assert store.remove(digest(3))
-    assert not store.remove(digest(3))
+    assert store.clear(lambda entry: entry.key == digest(3)) == 1
     assert store.clear(lambda entry: entry.model == "x") == 9
     assert kept(store) == {digest(number) for number in range(10, 15)}
     assert store.clear() == 5

@@ -72,7 +72,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remove(self, name: int) -> None:
         was_there = digest(name) in {entry.key for entry, _ in self.store.newest(100)}
 
-        assert self.store.remove(digest(name)) == was_there
+        assert self.store.clear(lambda entry: entry.key == digest(name)) == was_there
         assert self.store.get(digest(name), self.now_s) is None
 
     @rule(parity=st.sampled_from([0, 1]))

@@ -36,7 +36,6 @@ def test_what_would_be_another_answer_is_kept_only_when_allowed() -> None:
     allowed = lax.decide(dear("a"), None, 0.0, is_deterministic=False)
 
     assert (refused.is_kept, refused.why) == (False, "not_deterministic")
-    assert "no seed" in refused.text
     assert (allowed.is_kept, allowed.why) == (True, "room_enough")
 
 
@@ -44,7 +43,6 @@ def test_unknown_request_is_kept_for_the_usual_time_while_there_is_room() -> Non
     decision = SmartAdmission(LIMITS).decide(dear("a"), None, 0.0, is_deterministic=True)
 
     assert decision == Decision(True, 3600.0, "room_enough")
-    assert decision.text == "there is room"
 
 
 @pytest.mark.parametrize(("interval_s", "ttl_s"), [(100.0, 100.0 * TTL_INTERVALS), (2.0, 60.0), (50_000.0, 86_400.0)])
@@ -72,7 +70,6 @@ def test_room_goes_to_what_saves_more_for_its_bytes(better: dict[str, Any], wors
 
     assert (won.is_kept, won.why) == (True, "worth_its_room")
     assert (lost.is_kept, lost.why) == (False, "not_worth_its_room")
-    assert "USD for each MB and hour" in lost.text
 
 
 def test_room_goes_to_what_is_repeated_more_often() -> None:
@@ -152,6 +149,6 @@ def test_report_adds_up_what_was_spared_and_counts_reasons() -> None:
 
     report = savings.report()
 
-    assert (report.hits, report.unpriced_hits, report.saved_tokens) == (3, 1, 240)
+    assert (report.unpriced_hits, report.saved_tokens) == (1, 240)
     assert (report.saved_usd, report.saved_s) == (pytest.approx(0.02), pytest.approx(6.0))
     assert (report.kept, report.declined) == ({"room_enough": 1}, {"not_deterministic": 1})
