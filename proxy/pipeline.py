@@ -265,7 +265,7 @@ class Pipeline:
     def end_all(self) -> None:
         """End what goes on without a client; the clients of the rest are told by their connections."""
         for exchange, task in list(self._running.items()):
-            if exchange.has_client_left and task is not None:
+            if (exchange.has_client_left or exchange.is_background) and task is not None:
                 task.cancel()
 
     def _audience_failed(self, error: Exception) -> None:

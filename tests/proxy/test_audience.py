@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from proxy import hookimpl
 from proxy.errors import Cancelled, ProxyError, UpstreamCut
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient
 from proxy.testing.raw_client import encode_request
@@ -146,6 +147,27 @@ async def test_nothing_is_asked_anew_when_all_slots_are_taken(proxy: ProxyHarnes
     is_begun = proxy.app.pipeline.refresh(listener.ENDED[0], listener.Listener(is_wanted=False, has_better=False))
 
     assert (is_begun, upstream.requests_seen) == (False, 1)
+
+
+async def test_what_no_client_waits_for_ends_before_the_plugins_do(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    had_ended: list[int] = []
+
+    async def shutdown(self: object) -> None:
+        had_ended.append(len(listener.ENDED))
+
+    monkeypatch.setattr(listener.ListenerPlugin, "shutdown", hookimpl(shutdown), raising=False)
+    await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
+    await proxy.chat("Hello")
+    await listener.wait_for_ended()
+    upstream.reply("late", faults=Faults(delay_s=60))
+    assert proxy.app.pipeline.refresh(listener.ENDED[0], listener.Listener(is_wanted=False, has_better=False))
+    await upstream.wait_for_request(2)
+
+    await proxy.stop()
+
+    assert had_ended == [2]
 
 
 @pytest.mark.parametrize("method", ["start", "write", "finish", "concluded"])
