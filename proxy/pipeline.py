@@ -196,7 +196,7 @@ class Pipeline:
             self._fail(exchange, sink, self._defect(exchange, error))
         finally:
             self._conclude(generation, exchange)
-            if dispatch.post_response:
+            if dispatch.wants_all_ends or exchange.notes or exchange.is_background:
                 await dispatch.run_post_response(exchange)
 
     async def abandon(self, exchange: Exchange) -> None:

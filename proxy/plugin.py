@@ -112,6 +112,9 @@ class Plugin(Generic[ConfigT]):
     """snake_case; the section is the same in camelCase."""
     on_failure: ClassVar[Literal["open", "closed"]] = "open"
     """What a failing request hook means: `open`, the request goes on without it; `closed`, 503 `plugin_failed`."""
+    ends_noted_only: ClassVar[bool] = False
+    """`post_response` is called for exchanges only of which the plugin has a note under its name, and for those asked
+    in the background; the others cost nothing."""
 
     def __init__(self, config: ConfigT, context: PluginContext) -> None:
         """Keep the two; nothing is opened or started before `startup`."""

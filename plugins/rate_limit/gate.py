@@ -130,6 +130,14 @@ class Gate:
         """Settle what was reserved for a request."""
         settle(note.holds, true_demand(exchange, note.guess, self._desk.estimator), self._time.now_us())
 
+    def charge(self, exchange: Exchange, rules: RuleSet) -> None:
+        """Count the tokens and the cost of a request that was not asked to pass: one made in the background."""
+        demands, now_us = self._desk.demands(exchange), self._time.now_us()
+        demand = true_demand(exchange, demands.guess, self._desk.estimator)
+        for rule, _, meter, _ in charges_of(rules, exchange, demands, now_us):
+            if rule.counts not in ("requests", "concurrent") and (amount := demand.amount(rule.counts)):
+                meter.add(amount, now_us)
+
     def watch(self, exchange: Exchange, note: Open) -> Watch | None:
         """Watch a stream of which tokens or cost are limited."""
         watched = [

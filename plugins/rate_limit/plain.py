@@ -22,6 +22,26 @@ ANTHROPIC: Final = (
 )
 
 
+class _Keys:
+    """For whom the last request of a connection counted, rule by rule: the next one's are mostly the same.
+
+    What else a key may be made of, the peer's address and headers, is the same for all requests that share a memo.
+    """
+
+    __slots__ = ("caller", "identity", "model", "operation", "pairs", "provider", "revision", "rules")
+
+    def __init__(self, rules: tuple[Rule, ...], exchange: Exchange) -> None:
+        request = exchange.request
+        self.rules = rules
+        self.model = request.model
+        self.operation = request.operation
+        self.caller = exchange.caller
+        self.identity = exchange.identity
+        self.provider = exchange.named_provider
+        self.revision = exchange.revision
+        self.pairs = [(rule, rule.key(exchange)) for rule in rules]
+
+
 class PlainRules:
     """Rules of one set, written out beforehand as far as they do not change.
 
@@ -30,11 +50,10 @@ class PlainRules:
         rules: at least one; each counts requests for all models, is enforced, and makes no queue.
     """
 
-    __slots__ = ("_general", "_has_one_key", "_openai", "_rules")
+    __slots__ = ("_general", "_openai", "_rules")
 
     def __init__(self, policy: bytes, rules: tuple[Rule, ...]) -> None:
         self._rules = rules
-        self._has_one_key = len({rule.spec.per for rule in rules}) == 1
         items = b", ".join([rule.item for rule in rules])
         self._general = b"%bRateLimit: %b\r\n" % (policy.replace(b"%", b"%%"), items) + GENERAL
         self._openai = self._general + OPENAI
@@ -51,14 +70,23 @@ class PlainRules:
 
         Every call and every object counts here: see the figures in docs/rate-limits.md.
         """
-        rules = self._rules
-        key = rules[0].key(exchange)
+        rules, request = self._rules, exchange.request
+        known: _Keys | None = request.memo.get("rate_limit")
+        if (
+            known is None
+            or known.rules is not rules
+            or known.model != request.model
+            or known.operation is not request.operation
+            or known.caller != exchange.caller
+            or known.identity is not exchange.identity
+            or known.provider != exchange.named_provider
+            or known.revision != exchange.revision
+        ):
+            known = request.memo["rate_limit"] = _Keys(rules, exchange)
         meters: list[Meter] = []
         figures: list[int] = []
         least, reset_s, amount = NEVER, 0, 0
-        for rule in rules:
-            if not self._has_one_key:
-                key = rule.key(exchange)
+        for rule, key in known.pairs:
             meter = rule.meters.get(key)
             if meter is None or meter.limit is not rule.limit:
                 meter = rule.table.meter(key, rule.limit, partial(rule.label, exchange), now_us)
@@ -74,7 +102,7 @@ class PlainRules:
         for rule in rules:
             rule.admitted.value += 1
         exchange.tells_limits = True
-        format_name = exchange.request.operation.format
+        format_name = request.operation.format
         if format_name == "openai":
             exchange.told += self._openai % (*figures, amount, least, reset_s, amount, least, reset_s)
         else:

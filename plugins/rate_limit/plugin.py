@@ -36,6 +36,7 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
 
     name = "rate_limit"
     on_failure = "closed"
+    ends_noted_only = True
 
     def __init__(self, config: RateLimitConfig, context: PluginContext, sleep: Sleep = asyncio.sleep) -> None:
         super().__init__(config, context)
@@ -110,6 +111,8 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         """Settle what was reserved by what was spent."""
         note: Open | SharedOpen | None = exchange.notes.pop(NOTE, None)
         if note is None:
+            if exchange.is_background:
+                self._gate.charge(exchange, self.sets.of(exchange))
             return None
         if isinstance(note, SharedOpen):
             return self._shared.end(exchange, note)

@@ -50,7 +50,15 @@ class Dispatch:
     implements the hook, so that one truth test skips it.
     """
 
-    __slots__ = ("_containment", "_slow_s", "post_response", "pre_request", "select_provider", "stream_filter")
+    __slots__ = (
+        "_containment",
+        "_slow_s",
+        "post_response",
+        "pre_request",
+        "select_provider",
+        "stream_filter",
+        "wants_all_ends",
+    )
 
     def __init__(
         self,
@@ -66,6 +74,8 @@ class Dispatch:
         self.select_provider = select_provider
         self.stream_filter = stream_filter
         self.post_response = post_response
+        self.wants_all_ends = not all(hook.is_noted_only for hook in post_response)
+        """Some plugin wants to know how every exchange ended, also those of which nothing was noted."""
 
     @property
     def has_stream_filters(self) -> bool:
@@ -124,6 +134,8 @@ class Dispatch:
         """
         interrupted: BaseException | None = None
         for hook in self.post_response:
+            if hook.is_noted_only and hook.plugin not in exchange.notes and not exchange.is_background:
+                continue
             try:
                 begun = self._begin(hook, exchange, check_nothing)
                 if begun is not None:

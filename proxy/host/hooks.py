@@ -74,9 +74,10 @@ class Hook:
     Args:
         rank: 0 when it is to be called before the others (`tryfirst`), 2 when after them (`trylast`), else 1.
         events: of a stream filter, the hook under which its events are counted, apart from the making of filters.
+        is_noted_only: of `post_response`, it is called for exchanges only that the plugin has noted something of.
     """
 
-    __slots__ = ("call", "events", "is_closed", "name", "plugin", "rank", "stats")
+    __slots__ = ("call", "events", "is_closed", "is_noted_only", "name", "plugin", "rank", "stats")
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class Hook:
         is_closed: bool,
         rank: int = 1,
         events: "Hook | None" = None,
+        is_noted_only: bool = False,
     ) -> None:
         self.name = name
         self.plugin = plugin
@@ -96,6 +98,7 @@ class Hook:
         self.call = call
         self.rank = rank
         self.events = events
+        self.is_noted_only = is_noted_only
 
 
 def adapt(implementation: pluggy.HookImpl, given: tuple[str, ...]) -> Callable[..., Any]:

@@ -128,6 +128,7 @@ class Slot:
             is_closed=self.plugin.on_failure == "closed",
             rank=implementation.rank,
             events=self._hook("stream_event", implementation) if name == "stream_filter" else None,
+            is_noted_only=name == "post_response" and self.plugin.ends_noted_only,
         )
 
 

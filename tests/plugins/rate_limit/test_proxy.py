@@ -8,6 +8,7 @@ import pytest
 
 from proxy.testing import CutOff, FakeProvider, ProxyHarness, RawClient
 from proxy.usage import Usage
+from tests.plugins.cache.rig import until_idle
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 REQUESTS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
@@ -360,3 +361,23 @@ class TestEndingStreams:
 
         assert reply.text.count("word") == 600
         assert b"[DONE]" in reply.response.body
+
+
+async def test_tokens_of_a_refresh_in_the_background_count_for_who_asked() -> None:
+    rules = [{"name": "tpm", "counts": "totalTokens", "amount": 1000}]
+    async with FakeProvider() as upstream, ProxyHarness(upstream) as proxy:
+        upstream.reply("Paris", usage=Usage(input_tokens=100, output_tokens=20))
+        await proxy.start(
+            rate_limit={"enabled": True, "perHour": "none", "rules": rules},
+            cache={"enabled": True, "ttl": 0, "staleWhileRevalidate": 60},
+        )
+        await proxy.chat("Capital of France?")
+        before = (await call(proxy, "GET", "/rate-limits"))["fullest"][0]["left"]
+
+        stale = await proxy.chat("Capital of France?")
+        await upstream.wait_for_request(2)
+        await until_idle(proxy)
+        after = (await call(proxy, "GET", "/rate-limits"))["fullest"][0]["left"]
+
+    assert stale.header("x-cache") == "stale"
+    assert before - after == pytest.approx(120, abs=20)  # some come back meanwhile

@@ -49,6 +49,22 @@ async def test_nobody_implementing_a_hook_leaves_nothing_to_call() -> None:
     assert await rig.dispatch.run_pre_request(make_exchange()) is None
 
 
+async def test_plugin_that_wants_noted_ends_only_hears_of_no_others() -> None:
+    heard: list[str] = []
+    kind = plugin("picky", post_response=lambda self, exchange: heard.append(exchange.id))
+    kind.ends_noted_only = True
+    rig = Rig(kind)
+
+    await rig.dispatch.run_post_response(make_exchange(id="plain"))
+    await rig.dispatch.run_post_response(make_exchange(id="noted", notes={"picky": 1}))
+    await rig.dispatch.run_post_response(make_exchange(id="others", notes={"other": 1}))
+    await rig.dispatch.run_post_response(make_exchange(id="background", is_background=True))
+
+    assert heard == ["noted", "background"]
+    assert not rig.dispatch.wants_all_ends
+    assert Rig(kind, plugin("all", post_response=lambda self: None)).dispatch.wants_all_ends
+
+
 async def test_hooks_are_called_in_the_order_of_the_list() -> None:
     async def slow(self: Any, exchange: Exchange) -> None:
         await asyncio.sleep(0)
