@@ -56,6 +56,8 @@ class Refusals:
         rule = refusal.rule
         rule.refused.value += 1
         wait_s = None if is_hopeless(refusal) else refusal.wait_us / SECOND_US
+        if wait_s is None:
+            exchange.tell(b"x-should-retry", b"false")
         message = refusal_message(refusal)
         model = (exchange.request.model or "")[:100]
         self.recent.append(Blocked(now_us / SECOND_US, rule.name, refusal.label, model, wait_s))

@@ -146,9 +146,11 @@ def test_limits_of_a_virtual_key_go_by_the_names_that_its_owner_wrote(allowance:
 def test_request_that_would_never_pass_is_told_so_and_not_when_to_come_back() -> None:
     rig = LimitRig(rules=[{"name": "tpm", "counts": "outputTokens", "amount": 100}])
 
-    refused = rig.refused(asking("x", 200))
+    exchange = asking("x", 200)
+    refused = rig.refused(exchange)
 
     assert refused.retry_after_s is None
+    assert told(exchange)["x-should-retry"] == "false", "SDKs would try it again at once"
     assert refused.message == (
         "rate limit tpm: about 200 output tokens are asked for at once, and there are never more than 100"
     )
