@@ -78,12 +78,10 @@ class CacheRoutes:
         if self._config().store == "shared":
             lines = await self._shared.lines(lambda line: wanted.fits(line, self._callers, now_s), limit)
             return {"entries": [row(line, self._callers, now_s) for line in lines], "total": None}
-        found = [
-            row(entry, self._callers, now_s, hits)
-            for entry, hits in self._store.newest(len(self._store))
-            if wanted.fits(entry, self._callers, now_s)
-        ]
-        return {"entries": found[:limit], "total": len(found)}
+        kept = self._store.newest(len(self._store))
+        found = [each for each in kept if wanted.fits(each[0], self._callers, now_s)]
+        rows = [row(entry, self._callers, now_s, hits) for entry, hits in found[:limit]]
+        return {"entries": rows, "total": len(found)}
 
     async def _explain(self, request: AdminRequest) -> JsonObject:
         exchange = read_asked(self._context, request)
