@@ -137,6 +137,7 @@ class Desk:
             return self._miss(exchange, question, "absent")
         verdict = judge(entry.stored_s, entry.ttl_s, now_s, self.windows, question.wishes)
         if verdict.outcome == "miss":
+            self._store.not_given(question.key)
             return self._miss(exchange, question, verdict.reason, entry if verdict.is_reserve else None)
         told = b"X-Cache: %b\r\nAge: %d\r\n" % (verdict.outcome.encode(), age_s(entry.stored_s, now_s))
         if is_same(entry.shape, question.shape):
@@ -148,6 +149,7 @@ class Desk:
         else:
             return Wait(self._arranged_aside(exchange, question, entry, told, verdict.outcome), LONGEST_WAIT_S)
         if reply is None:
+            self._store.not_given(question.key)
             return self._miss(exchange, question, "kept in another form")
         self._serve(exchange, question, entry, told, verdict.outcome)
         return reply
@@ -175,6 +177,7 @@ class Desk:
     ) -> Reply | None:
         reply = await asyncio.to_thread(self._context.rearrange, exchange, entry.body)
         if reply is None:
+            self._store.not_given(question.key)
             waited = self._miss(exchange, question, "kept in another form")
             return None if waited is None else await waited.awaitable
         self._serve(exchange, question, entry, told, outcome)

@@ -79,6 +79,12 @@ class MemoryStore:
             place.uses += 1
         return entry
 
+    def not_given(self, key: bytes) -> None:
+        """Take note that an entry that `get` found was not given after all: no hit of it."""
+        place = self._places.get(key)
+        if place is not None and place.hits:
+            place.hits -= 1
+
     def peek(self, key: bytes, now_s: float) -> Entry | None:
         """Find an entry without counting that as a use."""
         place = self._places.get(key)

@@ -78,6 +78,15 @@ async def test_entries_show_whose_they_are_and_no_content_and_no_credential(cach
     assert b"France" not in listed.body
 
 
+@pytest.mark.parametrize("control", ["no-cache", "max-age=0", "min-fresh=1000000", "no-cache, only-if-cached"])
+async def test_entry_that_was_not_given_had_no_hit(cached: ProxyHarness, control: str) -> None:
+    await ask(cached)
+
+    await ask(cached, {"Cache-Control": control})
+
+    assert [entry["hits"] for entry in (await get(cached, "/cache/entries"))["entries"]] == [0]
+
+
 async def test_entries_are_filtered_and_counted(cached: ProxyHarness) -> None:
     for number in range(3):
         await ask(cached, seed=number)
