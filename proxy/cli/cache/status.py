@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, session: Session) -> int:
         screen.json(answer)
         return DONE
     rate = answer.get("hitRate")
-    shown_rate = "nothing was asked yet" if rate is None else f"{rate:.1%} of the requests were answered"
+    shown_rate = "nothing was asked yet" if rate is None else f"{rate:.1%} of the requests were answered from the cache"
     screen.line(Painted(shown_rate, "bold"))
     counts = ", ".join(f"{answer.get(name, 0)} {name}" for name in ("hits", "stale", "coalesced", "misses", "bypassed"))
     screen.line("requests:  ", counts)

@@ -41,7 +41,7 @@ def test_status_tells_rate_reasons_room_and_savings(ask: Run, scripted: Scripted
     ended = ask("cache")
 
     assert ended.output.splitlines() == [
-        "75.0% of the requests were answered",
+        "75.0% of the requests were answered from the cache",
         "requests:  8 hits, 1 stale, 0 coalesced, 3 misses, 2 bypassed",
         "missed:    2 absent, 1 expired",
         "bypassed:  2 the request asks for it",
