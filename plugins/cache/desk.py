@@ -5,14 +5,10 @@ from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Final
 
-from plugins.cache.asked import LastAsked
-from plugins.cache.codec import encode
-from plugins.cache.determinism import is_deterministic
 from plugins.cache.entry import Entry
 from plugins.cache.flights import Flights, head_pairs
 from plugins.cache.freshness import Windows, age_s, judge
-from plugins.cache.keeping import entry_of, why_not_kept
-from plugins.cache.landing import Landing
+from plugins.cache.keeper import Keeper
 from plugins.cache.ledger import Ledger
 from plugins.cache.memory import MemoryStore
 from plugins.cache.question import WHOLE, Question, Questions, is_same, why_stateful
@@ -20,7 +16,6 @@ from plugins.cache.recording import TEMPORARY_STATUSES, Recording
 from plugins.cache.replay import PaceRecorder, paced
 from plugins.cache.settings import CacheConfig
 from plugins.cache.shared import SharedEntries
-from plugins.cache.smart import SmartAdmission, SmartLimits
 from proxy.errors import ProxyError, Refused
 from proxy.events import Seldom
 from proxy.exchange import Exchange, Reply, Wait
@@ -68,29 +63,21 @@ class Desk:
     ) -> None:
         self._context = context
         self._store = store
-        self.landing = Landing(shared)
         self._ledger = ledger
+        self._keeper = Keeper(config, context, store, shared, ledger)
+        self.landing, self.last_asked = self._keeper.landing, self._keeper.last_asked
         self.flights = Flights(config.coalesce_wait)
-        self.last_asked = LastAsked()
         self._stale_news: Seldom[str] = Seldom(TELL_EVERY_S)
-        self._smart: SmartAdmission | None = None
         self.use(config)
 
     def use(self, config: CacheConfig) -> None:
         """Go on by other settings."""
         self._config = config
+        self._keeper.use(config)
         self.questions = Questions(config)
         self.windows = Windows(config.stale_while_revalidate, config.stale_if_error)
         self.flights.wait_s = config.coalesce_wait
         self._is_shared = config.store == "shared"
-        smart = config.smart
-        limits = SmartLimits(config.ttl, smart.min_ttl, smart.max_ttl, smart.second_usd, smart.allow_random)
-        if not config.smart_cache:
-            self._smart = None
-        elif self._smart is None:
-            self._smart = SmartAdmission(limits)
-        else:
-            self._smart.limits = limits
 
     # -- the way in ------------------------------------------------------------------------------------------------
 
@@ -112,8 +99,7 @@ class Desk:
         if question.wishes.is_bypass:
             self._bypass(exchange, "the request asks for it")
             return None
-        if self._smart is not None:
-            self._smart.see(question.key, f"{question.partition}\0{request.model}", self._context.clock())
+        self._keeper.see(question, request.model)
         if self._is_shared:
             return Wait(self._ask_shared(exchange, question), LONGEST_WAIT_S)
         now_s = self._context.wall_clock()
@@ -298,62 +284,14 @@ class Desk:
             self._context.events.emit("WARN", "cache_stale_served", message, code=error.code, suppressed=left_out)
         return reply
 
-    # -- keeping ---------------------------------------------------------------------------------------------------
-
     def _concluded(self, exchange: Exchange, recording: Recording) -> None:
-        """Keep an answer, if there is one and it is to be kept."""
+        """Let nobody follow it any more, and have it kept if it is to be."""
         self.flights.end(recording)
         if exchange.is_background:
             self._ledger.came_to("refresh")
         elif not exchange.is_cached:
             self._ledger.missed(recording.why)
-        if (reason := why_not_kept(exchange, recording)) is not None:
-            self._ledger.declined(reason)
-            return
-        now_s, question = self._context.wall_clock(), recording.question
-        wished_s = question.wishes.ttl_s
-        entry = entry_of(exchange, recording, now_s, self._config.ttl if wished_s is None else wished_s)
-        recording.entry = entry
-        for _ in range(recording.answered):
-            self._ledger.saved(entry)
-        if not self._config.tool_calls and self._context.calls_tool(exchange, entry.body):
-            self._ledger.declined("calls a tool")
-        elif self._smart is None or self._is_worth_it(exchange, entry, is_ttl_given=wished_s is not None):
-            self.last_asked.note(question, exchange.request, now_s)
-            self._keep(entry, now_s)
-
-    def _is_worth_it(self, exchange: Exchange, entry: Entry, *, is_ttl_given: bool) -> bool:
-        if self._smart is None:
-            return True
-        decision = self._smart.decide(
-            entry,
-            None if self._is_shared else self._store.first_to_go(entry.size_bytes),
-            self._context.clock(),
-            is_deterministic=is_deterministic(exchange.request.operation.name, exchange.request.document),
-        )
-        self._ledger.decided(decision)
-        if not is_ttl_given:
-            entry.ttl_s = decision.ttl_s
-        return decision.is_kept
-
-    def _keep(self, entry: Entry, now_s: float) -> None:
-        if not self._is_shared:
-            if not self._store.put(entry, now_s):
-                self._ledger.declined("no room")
-        elif (data := encode(entry)) is not None:
-            writing = self._keep_shared(entry, data, entry.ttl_s + self.windows.grace_s)
-            try:
-                self._context.spawn(writing, name="cache entry")
-            except RuntimeError:
-                self._ledger.declined("switched off meanwhile")
-                return
-            self.landing.begin(entry)
-
-    async def _keep_shared(self, entry: Entry, data: bytes, ttl_s: float) -> None:
-        try:
-            await self.landing.write(entry, data, ttl_s)
-        except StoreUnavailable:
-            self._ledger.declined("store unavailable")
+        self._keeper.take(exchange, recording)
 
 
 async def _paced(entry: Entry, cap_s: float) -> AsyncIterator[bytes]:
