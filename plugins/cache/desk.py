@@ -16,6 +16,7 @@ from plugins.cache.recording import TEMPORARY_STATUSES, Recording
 from plugins.cache.replay import PaceRecorder, paced
 from plugins.cache.settings import CacheConfig
 from plugins.cache.shared import SharedEntries
+from plugins.cache.wishes import NONE
 from proxy.errors import ProxyError, Refused
 from proxy.events import Seldom
 from proxy.exchange import Exchange, Reply, Wait
@@ -92,10 +93,9 @@ class Desk:
             self._bypass(exchange, f"{field} is set")
             return None
         try:
-            targets = self._context.targets(exchange)
+            question = self.questions.read(exchange, self._context.targets)
         except ProxyError:
-            return None  # the pipeline will say the same
-        question = self.questions.read(exchange, targets)
+            return None  # nobody has the model: the pipeline will say the same
         if question.wishes.is_bypass:
             self._bypass(exchange, "the request asks for it")
             return None
@@ -121,6 +121,12 @@ class Desk:
     def _answer(self, exchange: Exchange, question: Question, entry: Entry | None, now_s: float) -> Answer:
         if entry is None:
             return self._miss(exchange, question, "absent")
+        age = now_s - entry.stored_s
+        if 0 <= age < entry.ttl_s and question.wishes is NONE and entry.shape == question.shape == WHOLE:  # most hits
+            exchange.told += b"X-Cache: hit\r\nAge: %d\r\n%b" % (age, entry.head)
+            exchange.is_cached = True
+            self._ledger.answered("hit", entry)
+            return Reply(headers=(), body=entry.body, served_model=entry.served_model)
         verdict = judge(entry.stored_s, entry.ttl_s, now_s, self.windows, question.wishes)
         if verdict.outcome == "miss":
             self._store.not_given(question.key)

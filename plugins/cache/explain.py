@@ -49,7 +49,7 @@ class Explainer:
             return _verdict("bypass", f"nothing is kept of {request.operation.format}.{request.operation.name}")
         if (field := why_stateful(request.document)) is not None:
             return _verdict("bypass", f"{field} is set, so that the answer depends on what the vendor holds")
-        question = self._desk.questions.read(exchange, self._context.targets(exchange))
+        question = self._desk.questions.read(exchange, self._context.targets)
         try:
             entry = await self._find(question, is_shared=is_shared)
         except StoreUnavailable as error:

@@ -1,6 +1,6 @@
 """What makes two requests the same question: their key, and the parts that it is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -34,7 +34,6 @@ SHARED: Final = "shared"
 PERSONAL: Final = "personal"
 """Shapes that begin so speak of the exchange they were made for: even where they are alike they are written anew."""
 
-MOST_NAMED: Final = 256
 MOST_REMEMBERED_BYTES: Final = 4 << 10
 """What is longer is put together anew each time: clients may make it as long as they like, on many connections."""
 
@@ -56,16 +55,30 @@ class Question(NamedTuple):
     about: tuple[bytes, ...]
 
 
-class _Around(NamedTuple):
-    """What counts besides the body, for requests that differ in nothing else."""
+class _Around:
+    """What counts besides the body, for requests of a connection that differ in nothing else.
 
-    caller: str
-    operation: Operation
-    targets: Sequence[Candidate]
-    query: bytes
-    partition: str
-    about: tuple[bytes, ...]
-    written: bytes
+    It is told by what was asked, not by what that leads to: while the revision stays, the same model has the same
+    targets.
+    """
+
+    __slots__ = (
+        *("caller", "identity", "model", "operation", "provider", "query", "revision"),
+        *("about", "partition", "written"),
+    )
+
+    def __init__(self, exchange: Exchange, partition: str, about: tuple[bytes, ...]) -> None:
+        request = exchange.request
+        self.caller = exchange.caller
+        self.identity = exchange.identity
+        self.model = request.model
+        self.operation = request.operation
+        self.provider = exchange.named_provider
+        self.query = request.query
+        self.revision = exchange.revision
+        self.partition = partition
+        self.about = about
+        self.written = b"\0".join((*about, b""))  # no part has a NUL, so that none runs into the next
 
 
 class _HeaderPart:
@@ -91,30 +104,32 @@ class Questions:
         self._headers = tuple(name.encode("ascii") for name in names)
         self._is_shared = config.partition == "shared"
         self._heeds_clients = config.client_control
-        self._named: dict[int, tuple[Sequence[Candidate], bytes]] = {}
-        """By the identity of the sequence, which the core gives again while nothing changes: what it is called."""
 
-    def read(self, exchange: Exchange, targets: Sequence[Candidate]) -> Question:
+    def read(self, exchange: Exchange, targets: Callable[[Exchange], Sequence[Candidate]]) -> Question:
         """Read what an exchange asks.
 
         Args:
-            targets: who could answer, aliases resolved.
+            targets: lists who could answer, aliases resolved; asked only where the last question of the connection was
+                about something else.
+        Raises:
+            ProxyError: nobody could answer.
         """
         request = exchange.request
         known: _HeaderPart | None = request.memo.get("cache")
         if known is None or known.reader is not self:
             known = request.memo["cache"] = self._read_headers(request)
-        caller, operation, query = SHARED if self._is_shared else exchange.caller_id, request.operation, request.query
         around = known.around
         if (
             around is None
-            or around.caller != caller
-            or around.operation is not operation
-            or around.targets is not targets
-            or around.query != query
+            or around.model != request.model
+            or around.operation is not request.operation
+            or around.caller != exchange.caller
+            or around.identity is not exchange.identity
+            or around.query != request.query
+            or around.provider != exchange.named_provider
+            or around.revision != exchange.revision
         ):
-            is_unread = known.unread and not self._is_shared and exchange.identity is None
-            around = self._around(caller, f"{caller} {known.unread}" if is_unread else caller, request, targets, known)
+            around = self._around(exchange, known, targets(exchange))
             known.around = around if len(around.written) <= MOST_REMEMBERED_BYTES else None
         dropped = self.dropped
         fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
@@ -122,20 +137,22 @@ class Questions:
         key = blake2b(content, digest_size=16, person=b"cache 1").digest()
         return Question(key, shape_of(request), around.partition, known.wishes, around.about)
 
-    def _around(
-        self, caller: str, partition: str, request: Request, targets: Sequence[Candidate], known: "_HeaderPart"
-    ) -> "_Around":
+    def _around(self, exchange: Exchange, known: "_HeaderPart", targets: Sequence[Candidate]) -> _Around:
         """Put together what counts besides the body."""
-        operation, query = request.operation, request.query
+        operation, query = exchange.request.operation, exchange.request.query
+        partition = SHARED if self._is_shared else exchange.caller_id
+        if known.unread and not self._is_shared and exchange.identity is None:
+            partition = f"{partition} {known.unread}"
+        # names may hold any character, and `repr` leaves no doubt where one ends; it has no NUL either
+        names = repr([(one.provider, one.place, one.model) for one in targets])
         about = (
             partition.encode("utf-8", "surrogatepass"),
             (_whole_path(operation) if operation.name == "stream_generate" else operation.path).encode(),
-            self._name(targets),
+            names.encode(),
             _asked(query) if query else b"",
             *known.of_headers,
         )
-        written = b"\0".join((*about, b""))  # no part has a NUL, so that none runs into the next
-        return _Around(caller, operation, targets, query, partition, about, written)
+        return _Around(exchange, partition, about)
 
     def _read_headers(self, request: Request) -> "_HeaderPart":
         """Read what counts of the headers: wishes, a credential that the core does not know, the rest."""
@@ -146,19 +163,6 @@ class Questions:
                 values.append(value)
         of_headers = (wishes.salt, *map(b"\n".join, found.values()))  # no value has a line end
         return _HeaderPart(self, wishes, _unread_credential(request.fields), of_headers)
-
-    def _name(self, targets: Sequence[Candidate]) -> bytes:
-        known = self._named.get(id(targets))
-        if known is not None and known[0] is targets:
-            return known[1]
-        # names may hold any character, and `repr` leaves no doubt where one ends; it has no NUL either
-        name = repr([(one.provider, one.place, one.model) for one in targets]).encode()
-        if len(name) > MOST_REMEMBERED_BYTES:
-            return name
-        if len(self._named) >= MOST_NAMED:
-            self._named.clear()
-        self._named[id(targets)] = targets, name
-        return name
 
     def parts(self, about: Sequence[bytes], document: Mapping[str, Any]) -> dict[str, bytes]:  # Any: JSON
         """Take a question apart: the fields of its body by name and, in brackets, what counts besides."""

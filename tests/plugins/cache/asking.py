@@ -56,10 +56,11 @@ def exchange_of(
 
 
 def question_of(asked: Questions, exchange: Exchange, targets: Any = TARGETS) -> Question:
-    """Read what an exchange asks."""
-    return asked.read(exchange, targets)
+    """Read what an exchange asks, by a revision of its own for each list of targets."""
+    exchange.revision = hash(repr(targets))
+    return asked.read(exchange, lambda _: targets)
 
 
 def parts_of(asked: Questions, exchange: Exchange, targets: Any = TARGETS) -> dict[str, bytes]:
     """Take it apart."""
-    return asked.parts(asked.read(exchange, targets).about, exchange.request.document or {})
+    return asked.parts(question_of(asked, exchange, targets).about, exchange.request.document or {})
