@@ -386,11 +386,14 @@ class Pipeline:
             told: header lines of our own, each with its CRLF.
         """
         headers = write_headers(reply.headers) + told if reply.headers else told
+        exchange.usage, exchange.served_model = reply.usage, reply.served_model
+        if reply.body and reply.events is None and not reply.is_stream and exchange.request.method != "HEAD":
+            sink.whole(reply.status, headers, reply.body)
+            return
         if reply.events is None and not reply.is_stream:
             sink.start(reply.status, headers, len(reply.body), exchange.request.method != "HEAD")
         else:
             sink.start(reply.status, headers, None, True)
-        exchange.usage, exchange.served_model = reply.usage, reply.served_model
         if reply.events is None:
             sink.write(reply.body)
             sink.finish()

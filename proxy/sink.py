@@ -73,6 +73,16 @@ class Sink(Protocol):
         """End the response cleanly; exactly once, and never after `fail`."""
         ...
 
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Send a response that is all there: `start`, `write` and `finish` in one, for the hot path.
+
+        Args:
+            body: at least a byte.
+        Returns:
+            False when the reader is behind: `await drain()` before its connection is used again.
+        """
+        ...
+
     def fail(self, error: ProxyError) -> None:
         """Tell the client of an error, instead of `finish`.
 

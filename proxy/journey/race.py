@@ -92,6 +92,11 @@ class Contender:
         """End the response."""
         self._race.sink.finish()
 
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Send a whole response, if nobody was faster. Raises LostRace."""
+        self._race.enter(self)
+        return self._race.sink.whole(status, headers, body)
+
     def fail(self, error: ProxyError) -> None:
         """Tell the client of an error."""
         self._race.sink.fail(error)

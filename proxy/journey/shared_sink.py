@@ -75,8 +75,7 @@ class Shared:
         if self._client.write(data):
             self._ahead_bytes = 0
             return is_ready
-        self._ahead_bytes += len(data)
-        return is_ready and self._ahead_bytes <= MAX_AHEAD_BYTES and self.is_wanted
+        return self._may_lag(len(data)) and is_ready
 
     def finish(self) -> None:
         """End the response for everybody."""
@@ -86,6 +85,24 @@ class Shared:
                 self._audience.finish()
             except Exception as error:  # foreign code
                 self._drop(error)
+
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Send a whole response to everybody; False when somebody is behind who must not be."""
+        self.is_started = True
+        keeps_up, is_ready = self._client.whole(status, headers, body), True
+        if self._audience is not None:
+            try:
+                self._audience.start(status, headers)
+                is_ready = self._audience.write(body)
+                self._audience.finish()
+            except Exception as error:  # foreign code
+                self._drop(error)
+        return is_ready and (keeps_up or self._may_lag(len(body)))
+
+    def _may_lag(self, length: int) -> bool:
+        """Take note that the client is behind by so many bytes more; whether others may go on without it."""
+        self._ahead_bytes += length
+        return self._ahead_bytes <= MAX_AHEAD_BYTES and self.is_wanted
 
     def broke_off(self, error: ProxyError | None) -> None:
         """Tell the audience that there is no whole response; None: everybody left."""
@@ -168,6 +185,11 @@ class Nobody:
 
     def finish(self) -> None:
         """Take the end."""
+
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Note the status and count the bytes."""
+        self.start(status, headers, len(body), True)
+        return self.write(body)
 
     def fail(self, error: ProxyError) -> None:
         """Note how it ended."""

@@ -28,6 +28,11 @@ NO_CONTENT: Final = 204
 UNBUFFERED: Final = b"X-Accel-Buffering: no\r\n"
 """Asks nginx and its like, in front of this proxy, to hand a stream on event by event."""
 
+CONNECTION_CLOSE: Final = b"Connection: close\r\n"
+
+WHOLE: Final = b"%b%b%b%bContent-Length: %d\r\n%b\r\n%b"
+"""Status line, our own lines, what plugins tell, the response's lines, framing and body."""
+
 CLOSE_TIMEOUT_S: Final = 30.0
 """How long a client may take to read what was written before its broken response was closed."""
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -132,7 +137,7 @@ class ClientSink:
             not self._may_keep_alive or self._protocol.ends_after_reply or not self._content.is_eof()
         ):  # what follows an unread body is no request
             self._may_keep_alive = False
-            framing += b"Connection: close\r\n"
+            framing += CONNECTION_CLOSE
         exchange = self._exchange
         self._head = b"%b%b%b%b%b\r\n" % (first, self._extra, exchange.told, headers, framing)
         self.is_started = self._protocol.has_begun = True
@@ -177,6 +182,25 @@ class ClientSink:
         if last and (transport := self._protocol.transport) is not None:
             transport.write(last)
         self._head = b""
+
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Send a response that is all there, in one write."""
+        exchange, protocol = self._exchange, self._protocol
+        if self._may_keep_alive and not protocol.ends_after_reply and self._content.is_eof():
+            closing = b""
+        else:
+            self._may_keep_alive, closing = False, CONNECTION_CLOSE
+        length = len(body)
+        first = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        data = WHOLE % (first, self._extra, exchange.told, headers, length, closing, body)
+        self.is_started = self.is_finished = protocol.has_begun = True
+        exchange.status = status
+        exchange.bytes_out += length
+        if exchange.time_to_first_token_s is None:
+            exchange.time_to_first_token_s = self._clock() - exchange.received_s
+        if (transport := protocol.transport) is not None:
+            transport.write(data)
+        return not protocol.is_behind
 
     def fail(self, error: ProxyError) -> None:
         """Answer an error, or end what has begun so that nobody takes it as whole; what is whole stays so."""

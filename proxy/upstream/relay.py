@@ -339,9 +339,31 @@ class Relay:
                     self._pass(data, is_end=False)
                 self.error = UpstreamCut(reason)
                 return
+        head, passage = self.head, self._passage
+        if (
+            not self._is_let_through
+            and data
+            and not self._held
+            and head is not None
+            and passage is not None
+            and head.content_length is not None
+            and head.has_body
+            and self._filtering is None
+        ):
+            self._pass_whole(head, passage, data)
+            return
         if data or self._held or self._filtering is not None or not self._is_let_through:
             self._pass(data, is_end=True)
         self._sink.finish()
+
+    def _pass_whole(self, head: ResponseHead, passage: Passage, data: bytes) -> None:
+        """Hand a response on that is whole before any of it was."""
+        is_ready = self._sink.whole(head.status, passage.headers, data)
+        self._is_let_through = True
+        if passage.on_start is not None:
+            passage.on_start()
+        if not is_ready:
+            self._pause()
 
     def _why_cut(self) -> str | None:
         """Say why a body without its proper end was cut; None where HTTP says that it is whole, whatever is in it."""

@@ -99,6 +99,17 @@ class TranslatedSink:
         self._sink.write(rest)
         self._sink.finish()
 
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        """Translate a whole reply.
+
+        Raises:
+            UpstreamProtocol: it cannot be translated.
+        """
+        self.start(status, headers, len(body), True)
+        is_ready = self.write(body)
+        self.finish()
+        return is_ready
+
     def fail(self, error: ProxyError) -> None:
         """Pass an error on."""
         self._sink.fail(error)

@@ -170,18 +170,19 @@ async def test_what_no_client_waits_for_ends_before_the_plugins_do(
     assert had_ended == [2]
 
 
+@pytest.mark.parametrize("is_stream", [True, False])
 @pytest.mark.parametrize("method", ["start", "write", "finish", "concluded"])
 async def test_client_goes_on_without_an_audience_that_fails(
-    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str, is_stream: bool
 ) -> None:
     def fails(self: object, *arguments: object) -> bool:
         raise RuntimeError("broken")
 
     monkeypatch.setattr(listener.Listener, method, fails)
-    upstream.stream(["Pa", "ris"])
+    upstream.stream(["Pa", "ris"]) if is_stream else upstream.reply("Paris")
     await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
 
-    reply = await proxy.chat("Capital of France?", stream=True)
+    reply = await proxy.chat("Capital of France?", stream=is_stream)
     await listener.wait_for_ended()
 
     assert reply.text == "Paris"

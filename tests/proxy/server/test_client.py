@@ -222,6 +222,40 @@ def test_connection_that_cannot_go_on_says_so(more: dict[str, Any]) -> None:
     assert client.sink.written is CLOSE
 
 
+@pytest.mark.parametrize("status", [200, 203, 299, 500])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"version": (1, 0)}, {"keep_alive": False}, {"is_body_read": False}, {"is_streaming": True}],
+    ids=lambda more: ",".join(more) or "usual",
+)
+def test_whole_response_at_once_is_as_its_parts_make_it(status: int, more: dict[str, Any]) -> None:
+    by_parts, at_once = Client(**more), Client(**more)
+    for client in (by_parts, at_once):
+        client.exchange.tell(b"X-Cache", b"hit")
+
+    by_parts.sink.start(status, JSON, 2, True)
+    by_parts.sink.write(b"{}")
+    by_parts.sink.finish()
+    is_ready = at_once.sink.whole(status, JSON, b"{}")
+
+    assert is_ready
+    assert at_once.transport.written == by_parts.transport.written
+    assert b"X-Cache: hit" in at_once.transport.written
+    for client in (by_parts, at_once):
+        exchange = client.exchange
+        assert (exchange.status, exchange.bytes_out, exchange.time_to_first_token_s) == (status, 2, 2.5)
+        assert (client.sink.is_started, client.sink.is_finished, client.protocol.has_begun) == (True, True, True)
+    assert at_once.sink.written is by_parts.sink.written
+
+
+def test_whole_response_says_that_its_reader_is_behind_or_gone() -> None:
+    behind, gone = Client(), Client()
+    behind.protocol.is_behind, gone.protocol.transport = True, None
+
+    assert not behind.sink.whole(200, JSON, b"{}")
+    assert gone.sink.whole(200, JSON, b"{}")
+
+
 def test_status_without_a_name_is_sent_as_it_is() -> None:
     client = Client()
 

@@ -45,6 +45,13 @@ class RecordingSink:
         assert not self.is_finished
         self.is_finished = True
 
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
+        assert body
+        self.start(status, headers, len(body), True)
+        is_ready = self.write(body)
+        self.finish()
+        return is_ready
+
     def fail(self, error: ProxyError) -> None:
         assert not self.is_finished
         self.error = error
