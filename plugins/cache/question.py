@@ -34,6 +34,8 @@ SHARED: Final = "shared"
 PERSONAL: Final = "personal"
 """Shapes that begin so speak of the exchange they were made for: even where they are alike they are written anew."""
 
+BLANK: Final = blake2b(digest_size=16, person=b"cache 1")
+
 MOST_REMEMBERED_BYTES: Final = 4 << 10
 """What is longer is put together anew each time: clients may make it as long as they like, on many connections."""
 
@@ -55,30 +57,17 @@ class Question(NamedTuple):
     about: tuple[bytes, ...]
 
 
-class _Around:
+class _Around(NamedTuple):
     """What counts besides the body, for requests of a connection that differ in nothing else.
 
-    It is told by what was asked, not by what that leads to: while the revision stays, the same model has the same
-    targets.
+    Args:
+        asked: by whom, where and for what. What that leads to stays the same while the revision does.
     """
 
-    __slots__ = (
-        *("caller", "identity", "model", "operation", "provider", "query", "revision"),
-        *("about", "partition", "written"),
-    )
-
-    def __init__(self, exchange: Exchange, partition: str, about: tuple[bytes, ...]) -> None:
-        request = exchange.request
-        self.caller = exchange.caller
-        self.identity = exchange.identity
-        self.model = request.model
-        self.operation = request.operation
-        self.provider = exchange.named_provider
-        self.query = request.query
-        self.revision = exchange.revision
-        self.partition = partition
-        self.about = about
-        self.written = b"\0".join((*about, b""))  # no part has a NUL, so that none runs into the next
+    asked: tuple[object, ...]
+    partition: str
+    about: tuple[bytes, ...]
+    written: bytes
 
 
 class _HeaderPart:
@@ -119,25 +108,29 @@ class Questions:
         if known is None or known.reader is not self:
             known = request.memo["cache"] = self._read_headers(request)
         around = known.around
-        if (
-            around is None
-            or around.model != request.model
-            or around.operation is not request.operation
-            or around.caller != exchange.caller
-            or around.identity is not exchange.identity
-            or around.query != request.query
-            or around.provider != exchange.named_provider
-            or around.revision != exchange.revision
-        ):
-            around = self._around(exchange, known, targets(exchange))
-            known.around = around if len(around.written) <= MOST_REMEMBERED_BYTES else None
+        asked = (
+            request.model,
+            request.operation,
+            request.query,
+            exchange.caller,
+            exchange.identity,
+            exchange.named_provider,
+            exchange.revision,
+        )
+        if around is None or around.asked != asked:
+            around = self._around(asked, exchange, known, targets(exchange))
+            is_kept = asked[0] is not None and len(around.written) <= MOST_REMEMBERED_BYTES
+            known.around = around if is_kept else None  # a default model is filled in by who lists the targets
         dropped = self.dropped
         fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
         content = around.written + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-        key = blake2b(content, digest_size=16, person=b"cache 1").digest()
-        return Question(key, shape_of(request), around.partition, known.wishes, around.about)
+        digest = BLANK.copy()  # to make it with its parameters takes half as long again
+        digest.update(content)
+        return Question(digest.digest(), shape_of(request), around.partition, known.wishes, around.about)
 
-    def _around(self, exchange: Exchange, known: "_HeaderPart", targets: Sequence[Candidate]) -> _Around:
+    def _around(
+        self, asked: tuple[object, ...], exchange: Exchange, known: "_HeaderPart", targets: Sequence[Candidate]
+    ) -> _Around:
         """Put together what counts besides the body."""
         operation, query = exchange.request.operation, exchange.request.query
         partition = SHARED if self._is_shared else exchange.caller_id
@@ -152,7 +145,8 @@ class Questions:
             _asked(query) if query else b"",
             *known.of_headers,
         )
-        return _Around(exchange, partition, about)
+        written = b"\0".join((*about, b""))  # no part has a NUL, so that none runs into the next
+        return _Around(asked, partition, about, written)
 
     def _read_headers(self, request: Request) -> "_HeaderPart":
         """Read what counts of the headers: wishes, a credential that the core does not know, the rest."""

@@ -28,17 +28,10 @@ class _Keys:
     What else a key may be made of, the peer's address and headers, is the same for all requests that share a memo.
     """
 
-    __slots__ = ("caller", "identity", "model", "operation", "pairs", "provider", "revision", "rules")
+    __slots__ = ("asked", "pairs")
 
-    def __init__(self, rules: tuple[Rule, ...], exchange: Exchange) -> None:
-        request = exchange.request
-        self.rules = rules
-        self.model = request.model
-        self.operation = request.operation
-        self.caller = exchange.caller
-        self.identity = exchange.identity
-        self.provider = exchange.named_provider
-        self.revision = exchange.revision
+    def __init__(self, asked: tuple[object, ...], rules: tuple[Rule, ...], exchange: Exchange) -> None:
+        self.asked = asked
         self.pairs = [(rule, rule.key(exchange)) for rule in rules]
 
 
@@ -72,17 +65,17 @@ class PlainRules:
         """
         rules, request = self._rules, exchange.request
         known: _Keys | None = request.memo.get("rate_limit")
-        if (
-            known is None
-            or known.rules is not rules
-            or known.model != request.model
-            or known.operation is not request.operation
-            or known.caller != exchange.caller
-            or known.identity is not exchange.identity
-            or known.provider != exchange.named_provider
-            or known.revision != exchange.revision
-        ):
-            known = request.memo["rate_limit"] = _Keys(rules, exchange)
+        asked = (
+            rules,
+            request.model,
+            request.operation,
+            exchange.caller,
+            exchange.identity,
+            exchange.named_provider,
+            exchange.revision,
+        )
+        if known is None or known.asked != asked:
+            known = request.memo["rate_limit"] = _Keys(asked, rules, exchange)
         meters: list[Meter] = []
         figures: list[int] = []
         least, reset_s, amount = NEVER, 0, 0

@@ -81,8 +81,11 @@ def _read_common(document: JsonObject, chat: ChatRequest) -> ChatRequest:
 
 def read_max_tokens(document: JsonObject) -> int | None:
     """Read the limit on output: the newer name goes before the deprecated one."""
-    newer = as_count(document.get("max_completion_tokens"))
-    return as_count(document.get("max_tokens")) if newer is None else newer
+    newer, older = document.get("max_completion_tokens"), document.get("max_tokens")
+    if newer is older is None:  # as in most requests
+        return None
+    newer = as_count(newer)
+    return as_count(older) if newer is None else newer
 
 
 def write_chat(chat: ChatRequest) -> JsonObject:
