@@ -84,8 +84,15 @@ class KeyRoutes:
 
     async def _rotate(self, request: AdminRequest) -> JsonObject:
         grace_s, now_s = read_grace(request), self._wall_clock()
-        text = new_text(request.params["id"])
-        key = await self._keeper.put(lambda book: _find(book, request).rotated(digest_of(text), grace_s, now_s))
+        text = ""
+
+        def make(book: Book) -> VirtualKey:
+            nonlocal text
+            key = _find(book, request)
+            text = new_text(key.id)
+            return key.rotated(digest_of(text), grace_s, now_s)
+
+        key = await self._keeper.put(make)
         self._tell("rotated", key, request)
         return {"text": text, **self._describe(key)}
 
@@ -128,10 +135,11 @@ class KeyRoutes:
 
 
 def _find(book: Book, request: AdminRequest) -> VirtualKey:
-    key = book.get(request.params["id"])
+    """Find a key by its id or, for people, by its name, which no other key has."""
+    wanted = request.params["id"]
+    key = book.get(wanted) or book.named(wanted)
     if key is None:
-        wanted = quote(request.params["id"][:64])
-        raise UnknownPath(f"there is no key {wanted}; GET /keys lists those that are there, by their ids")
+        raise UnknownPath(f"there is no key {quote(wanted[:64])}; GET /keys lists those that are there")
     return key
 
 

@@ -181,6 +181,20 @@ async def test_names_are_given_once(tmp_path: Path) -> None:
         await keys.change(first["id"], name="a")
 
 
+async def test_key_is_found_by_its_name_too(tmp_path: Path) -> None:
+    async with KeysRig(tmp_path) as keys:
+        made = await keys.create()
+        name = made["name"]
+
+        shown = await keys.call("GET", "/keys/{id}", key_id=name)
+        rotated = await keys.call("POST", "/keys/{id}/rotate", key_id=name)
+        revoked = await keys.call("DELETE", "/keys/{id}", key_id=name)
+
+        assert (shown["id"], rotated["id"], revoked["id"]) == (made["id"],) * 3
+        assert rotated["text"].startswith(f"sk-sw-{made['id']}-")
+        assert (await keys.call("GET", "/keys"))["keys"] == []
+
+
 async def test_unknown_keys_and_parameters_are_refused(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()
