@@ -11,6 +11,7 @@ from typing import Any
 
 from loguru import logger
 
+from proxy.callers import Identity
 from proxy.config.credentials import credentials
 from proxy.config.environment import proxy_for
 from proxy.config.history import History
@@ -167,6 +168,7 @@ class App:
             calls_tool,
             give_back,
             self._imagine,
+            self._identify,
             self.stores.current,
         )
 
@@ -174,7 +176,12 @@ class App:
         return self.pipeline.targets(exchange)
 
     def _imagine(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: str) -> Exchange:
-        return self._data.imagine(method, target, headers, body, peer)
+        exchange = self._data.imagine(method, target, headers, body, peer)
+        exchange.identity = None if exchange.caller is None else self._identify(exchange.caller)
+        return exchange
+
+    def _identify(self, credential: str) -> Identity | None:
+        return self.host.identify(credential)
 
     def _refresh(self, exchange: Exchange, audience: Audience) -> bool:
         return self.pipeline.refresh(exchange, audience)

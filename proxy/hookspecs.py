@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pluggy
 
+from proxy.callers import Identity
 from proxy.exchange import Candidate, Exchange, Reply, Wait
 from proxy.plugin import AdminRoute, Issue, PluginConfig
 from proxy.sink import StreamFilter
@@ -127,6 +128,21 @@ def admin_routes() -> Sequence[AdminRoute]:  # type: ignore[empty-body]  # a spe
     Returns:
         AdminRoute objects; two plugins that want the same path end the start, or refuse the live change.
     Example: `GET /cache/status`.
+    """
+
+
+@hookspec
+def identify(credential: str) -> Identity | None:
+    """Tell whom a credential would be recognised as, for operators who ask what would become of its requests.
+
+    Called: when an operator names a caller by the key it shows, while the plugin is enabled. A plain function; nothing
+        is counted or told, since nobody asks for anything.
+    Args:
+        credential: as clients send it, without `Bearer`; not to be kept or written anywhere.
+    Returns:
+        What `pre_request` would set as `exchange.identity`; None if the plugin does not know it.
+    Raises: anything, as well as an answer of another type, is logged and counted and stands for None.
+    Example: the keys plugin finds a virtual key.
     """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from proxy.callers import Identity
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.metrics import Registry
@@ -78,7 +79,8 @@ class PluginContext:
         rearrange: makes a recorded whole body the answer to an exchange, in the manner (stream or not) that it asks for
             and with what is the exchange's own; None if that cannot be done exactly.
         calls_tool: tells whether a recorded whole body, an answer to this exchange, calls a tool; in doubt, yes.
-        imagine: makes the exchange that a request would be.
+        imagine: makes the exchange that a request would be, of whom it would be recognised as.
+        identify: tells whom a credential would be recognised as; None: nobody knows it. For operators who ask.
         give_back: returns what was freed to the system, 170 ms for each GB; after much was let go of at once.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room, or the
             configuration is another one meanwhile.
@@ -99,6 +101,7 @@ class PluginContext:
     calls_tool: Callable[[Exchange, bytes], bool]
     give_back: Callable[[], None]
     imagine: Imagine
+    identify: Callable[[str], Identity | None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 

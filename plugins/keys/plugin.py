@@ -10,7 +10,9 @@ from plugins.keys.gate import Gate, Hold
 from plugins.keys.issues import key_issues
 from plugins.keys.keeper import Keeper
 from plugins.keys.settings import KeysConfig
+from plugins.keys.text import digest_of
 from proxy import hookimpl
+from proxy.callers import Identity
 from proxy.exchange import Attempt, Exchange
 from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
 
@@ -60,6 +62,12 @@ class KeysPlugin(Plugin[KeysConfig]):
     def pre_request(self, exchange: Exchange) -> None:
         """Let in who shows a key, within what the key may do."""
         exchange.notes[self.name] = self._gate.admit(exchange)
+
+    @hookimpl
+    def identify(self, credential: str) -> Identity | None:
+        """Find whose key it is, whatever may keep it out at the moment."""
+        key = self._keeper.book.find(digest_of(credential), self.context.wall_clock())
+        return None if key is None else key.identity
 
     @hookimpl
     def post_response(self, exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ from plugins.rate_limit.refusals import Refusals
 from plugins.rate_limit.rule_sets import RuleSet, RuleSets
 from plugins.rate_limit.rules import Rule, json_amount, show_period
 from plugins.rate_limit.settings import RateLimitConfig
+from proxy.callers import Identity
 from proxy.errors import ClientError, UnknownPath
 from proxy.exchange import Exchange, JsonObject
 from proxy.plugin import AdminRequest, AdminRoute
@@ -32,6 +33,10 @@ class Limiter(Protocol):
 
     def buckets(self) -> Fullest:
         """Give what is looked through for the fullest buckets."""
+        ...
+
+    def recognise(self, credential: str) -> Identity | None:
+        """Tell whose key in clear it is."""
         ...
 
     def received_s(self) -> float:
@@ -97,10 +102,11 @@ class Admin:
     async def _explain(self, request: AdminRequest) -> JsonObject:
         limiter, query = self._limiter, _query(request)
         _check([name for name in query if not name.startswith("header.")], (*EXPLAINED, "header.NAME"))
-        caller_id = await self._caller_id(query.get("key"))
+        key = query.get("key")
+        caller_id, identity = await self._caller_id(key), None if key is None else limiter.recognise(key)
         if caller_id is None and "ip" not in query:  # who asks, as the request would come without a key
             caller_id = f"peer:{request.peer}"
-        exchange = asked(query, caller_id, limiter.received_s())
+        exchange = asked(query, caller_id, limiter.received_s(), identity)
         rules = limiter.sets.of_caller(caller_id) or limiter.sets.of(exchange)
         levels = await limiter.levels(exchange, rules)
         holding = [level for level in levels if level.rule.is_enforced and level.wait_us]
@@ -125,7 +131,9 @@ class Admin:
         return {"forgotten": await self._limiter.forget(rule, caller_id), "rule": rule, "caller": caller_id}
 
     async def _caller_id(self, text: str | None) -> str | None:
-        return None if text is None else await caller_id_of(text, self._limiter.buckets().caller_shown_as)
+        if text is None:
+            return None
+        return await caller_id_of(text, self._limiter.buckets().caller_shown_as, self._limiter.recognise)
 
 
 def _query(request: AdminRequest) -> Mapping[str, str]:

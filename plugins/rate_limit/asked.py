@@ -25,15 +25,20 @@ class Asked(Exchange):
         return self.given_id or super().caller_id
 
 
-async def caller_id_of(text: str, shown_as: Callable[[str], Awaitable[str | None]]) -> str:
+async def caller_id_of(
+    text: str, shown_as: Callable[[str], Awaitable[str | None]], identify: Callable[[str], Identity | None]
+) -> str:
     """Find the id of a caller.
 
     Args:
         text: an id as `GET /rate-limits` shows it, a name or address that it shows, or else a key in clear.
         shown_as: finds an id by what is shown.
+        identify: tells whose key in clear it is.
     """
     if CALLER_ID.fullmatch(text):
         return text
+    if (identity := identify(text)) is not None:
+        return f"key:{identity.id}"
     return await shown_as(text) or (f"peer:{text}" if _is_address(text) else f"credential:{digest_of(text)}")
 
 
@@ -45,12 +50,15 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def asked(query: Mapping[str, str], caller_id: str | None, received_s: float) -> Asked:
+def asked(
+    query: Mapping[str, str], caller_id: str | None, received_s: float, identity: Identity | None = None
+) -> Asked:
     """Make the request that a query describes.
 
     Args:
         query: `model`, `ip`, `inputChars`, `maxTokens`, and `header.NAME`.
         caller_id: None for nobody in particular.
+        identity: whom the caller was recognised as, where that is known.
     Raises:
         ClientError: a number is none.
     """
@@ -76,7 +84,7 @@ def asked(query: Mapping[str, str], caller_id: str | None, received_s: float) ->
         exchange.given_id = caller_id
         kind, _, rest = caller_id.partition(":")
         if kind == "key":
-            exchange.identity = Identity(rest, rest)
+            exchange.identity = identity or Identity(rest, rest)
         elif kind == "peer" and not exchange.peer:
             exchange.peer = rest
     exchange.is_dry_run = True

@@ -23,6 +23,7 @@ from plugins.rate_limit.shared_gate import SharedGate, SharedOpen
 from plugins.rate_limit.waiting import Sleep, Waiting
 from plugins.rate_limit.wall_time import WallTime
 from proxy import hookimpl
+from proxy.callers import Identity
 from proxy.exchange import Exchange, JsonObject, Wait
 from proxy.plugin import AdminRoute, Issue, Plugin, PluginContext
 from proxy.sink import StreamFilter
@@ -152,6 +153,10 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         """Give what is looked through for the fullest buckets."""
         rules = {id(rule.table): rule for rules in reversed(self.sets.all()) for rule in rules.rules}
         return Fullest(list(rules.values()), self._time.now_us)
+
+    def recognise(self, credential: str) -> Identity | None:
+        """Tell whose key in clear it is."""
+        return self.context.identify(credential)
 
     def received_s(self) -> float:
         """Give the time at which a request would come."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, cast, get_args
 
+from proxy.callers import Identity
 from proxy.exchange import Candidate, JsonObject, Reply, Wait
 from proxy.plugin import Issue, Severity
 from proxy.sink import StreamFilter
@@ -85,6 +86,13 @@ def check_counts(answer: object) -> JsonObject:
     if not isinstance(answer, Mapping) or not all(isinstance(each, int) for each in answer.values()):
         raise junk("reset", answer, "counts by name")
     return {str(name): count for name, count in answer.items()}
+
+
+def check_identity(answer: object) -> Identity | None:
+    """Check what `identify` answered."""
+    if answer is None or isinstance(answer, Identity):
+        return answer
+    raise junk("identify", answer, "an Identity")
 
 
 def check_issues(answer: object) -> Sequence[Issue]:

@@ -5,11 +5,13 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, Final, NamedTuple, TypeVar
 
+from proxy.callers import Identity
 from proxy.exchange import Candidate, Exchange, JsonObject, Reply, Wait
 from proxy.host.answers import (
     check_counts,
     check_each,
     check_filter,
+    check_identity,
     check_issues,
     check_nothing,
     check_reply,
@@ -302,14 +304,26 @@ def ask_routes(hook: Hook) -> Sequence[AdminRoute]:
 
 
 def ask_issues(hook: Hook, containment: Containment) -> Sequence[Issue]:
-    """Call `config_issues`; nothing when it fails, which is told and counted and never switches the plugin off."""
+    """Call `config_issues`; nothing when it fails."""
+    return ask_aside(hook, containment, check_issues) or ()
+
+
+def ask_identity(hook: Hook, containment: Containment, credential: str) -> Identity | None:
+    """Call `identify`; None when it fails."""
+    return ask_aside(hook, containment, check_identity, credential)
+
+
+def ask_aside(
+    hook: Hook, containment: Containment, check: Callable[[object], AnswerT], *arguments: object
+) -> AnswerT | None:
+    """Call a plain hook outside of requests; a failure is told and counted, is None, and never switches it off."""
     started = perf_counter()
     hook.stats.calls.value += 1
     try:
-        return check_issues(tame(hook.call))
+        return check(tame(hook.call, *arguments))
     except Exception as error:  # foreign code
         containment.noted(hook, error)
-        return ()
+        return None
     finally:
         hook.stats.seconds.value += perf_counter() - started
 

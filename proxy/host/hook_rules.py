@@ -11,7 +11,7 @@ from proxy import hookspecs
 from proxy.host.hooks import ARGUMENTS
 from proxy.plugin import Plugin
 
-PLAIN: Final = frozenset({"select_provider", "stream_filter", "admin_routes", "config_issues"})
+PLAIN: Final = frozenset({"select_provider", "stream_filter", "admin_routes", "identify", "config_issues"})
 """Hooks whose answer is used at once, so that a coroutine would itself count as the answer."""
 
 

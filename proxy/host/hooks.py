@@ -21,6 +21,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "stream_filter": ("exchange",),
     "post_response": ("exchange",),
     "admin_routes": (),
+    "identify": ("credential",),
     "reset": (),
     "config_issues": (),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.callers import Identity
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.host.dispatch import tame
@@ -37,6 +38,7 @@ class Machinery:
     calls_tool: Callable[[Exchange, bytes], bool]
     give_back: Callable[[], None]
     imagine: Imagine
+    identify: Callable[[str], Identity | None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 
@@ -85,6 +87,7 @@ class Instance:
             calls_tool=tools.calls_tool,
             give_back=tools.give_back,
             imagine=tools.imagine,
+            identify=tools.identify,
             store=tools.store,
         )
         self.plugin = tame(self.loaded.plugin_class, config, context)

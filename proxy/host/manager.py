@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from proxy.callers import Identity
 from proxy.errors import Refused, UnknownPath
 from proxy.exchange import JsonObject
 from proxy.host.containment import Containment, Limits
-from proxy.host.dispatch import Dispatch, ask_issues, ask_reset
+from proxy.host.dispatch import Dispatch, ask_identity, ask_issues, ask_reset
 from proxy.host.hooks import Hook
 from proxy.host.instance import Machinery
 from proxy.host.loader import LoadedPlugin
@@ -96,14 +97,22 @@ class PluginHost:
 
     def issues(self) -> list[Issue]:
         """Ask every enabled plugin what it finds worth telling about its section."""
-        enabled = [slot for slot in self._slots.values() if slot.config.enabled]
-        return [issue for hook in in_order("config_issues", enabled) for issue in ask_issues(hook, self._containment)]
+        hooks = self._of_enabled("config_issues")
+        return [issue for hook in hooks for issue in ask_issues(hook, self._containment)]
+
+    def identify(self, credential: str) -> Identity | None:
+        """Ask the enabled plugins, one after the other, whom a credential would be recognised as."""
+        answers = (ask_identity(hook, self._containment, credential) for hook in self._of_enabled("identify"))
+        return next((found for found in answers if found is not None), None)
 
     async def reset(self) -> dict[str, JsonObject]:
         """Have every enabled plugin forget what it counted and kept; tell by plugin what that was."""
-        enabled = [slot for slot in self._slots.values() if slot.config.enabled]
-        hooks = in_order("reset", enabled)
+        hooks = self._of_enabled("reset")
         return {hook.plugin: await ask_reset(hook, RESET_TIMEOUT_S, self._containment) for hook in hooks}
+
+    def _of_enabled(self, name: str) -> Sequence[Hook]:
+        """Give the implementations of a hook that is called outside of requests."""
+        return in_order(name, [slot for slot in self._slots.values() if slot.config.enabled])
 
     def enable(self, name: str) -> None:
         """Let a plugin that was switched off take part again, with a clean slate. Raises UnknownPath, Refused."""

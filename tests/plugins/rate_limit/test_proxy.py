@@ -381,3 +381,33 @@ async def test_tokens_of_a_refresh_in_the_background_count_for_who_asked() -> No
 
     assert stale.header("x-cache") == "stale"
     assert before - after == pytest.approx(120, abs=20)  # some come back meanwhile
+
+
+async def test_virtual_key_in_clear_is_explained_as_what_it_counts_for() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(
+            providers={"echo": {"type": "echo"}},
+            keys={"enabled": True},
+            cache={"enabled": True},
+            rateLimit={"enabled": True, "perMinute": 9},
+        )
+        made = orjson.loads(
+            (await proxy.request("POST", "/keys", {"name": "web", "limits": {"requestsPerMinute": 1}})).body
+        )
+        headers = {"Authorization": f"Bearer {made['text']}"}
+        asked = {"path": "/v1/chat/completions", "headers": headers, "body": {"model": "echo/m", "messages": MESSAGES}}
+
+        before = await call(proxy, "POST", "/rate-limits/explain", {"key": made["text"], "model": "m"})
+        missing = await call(proxy, "POST", "/cache/explain", asked)
+        reply = await proxy.request("POST", asked["path"], asked["body"], headers)
+        after = await call(proxy, "POST", "/rate-limits/explain", {"key": made["text"], "model": "m"})
+        kept = await call(proxy, "POST", "/cache/explain", asked)
+        stranger = await call(proxy, "POST", "/rate-limits/explain", {"key": "sk-unknown", "model": "m"})
+        reset = await call(proxy, "POST", "/rate-limits/reset", {"key": made["text"]})
+
+    assert reply.status == 200
+    assert (before["caller"], before["wouldPass"]) == (f"key:{made['id']}", True)
+    assert (after["caller"], after["refusedBy"]) == (f"key:{made['id']}", "key.requestsPerMinute")
+    assert stranger["caller"].startswith("credential:")
+    assert reset["caller"] == f"key:{made['id']}"
+    assert (missing["outcome"], kept["outcome"]) == ("miss", "hit")

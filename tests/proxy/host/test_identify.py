@@ -1,0 +1,42 @@
+"""Whom plugins recognise a credential as, when an operator asks, and what becomes of one that fails."""
+
+from typing import Any
+
+import pytest
+
+from proxy.callers import Identity
+from tests.proxy.host.changing import Sized, recorder
+from tests.proxy.host.rig import Rig
+
+ANN = Identity("1", "ann")
+
+
+def knows(**people: Identity) -> Any:
+    return lambda self, credential: people.get(credential)
+
+
+def test_first_enabled_plugin_that_knows_a_credential_tells() -> None:
+    rig = Rig(
+        recorder("silent", [], identify=knows()),
+        recorder("off", [], identify=knows(a=Identity("0", "nobody"))),
+        recorder("one", [], identify=knows(a=ANN)),
+        recorder("two", [], identify=knows(a=Identity("2", "bob"), b=Identity("2", "bob"))),
+        sections={"off": Sized(enabled=False)},
+    )
+
+    assert [rig.host.identify(each) for each in "abc"] == [ANN, Identity("2", "bob"), None]
+
+
+@pytest.mark.parametrize("answer", ["ann", RuntimeError("words")])
+def test_plugin_that_fails_is_told_counted_and_left_in(answer: object) -> None:
+    def fails(self: Any, credential: str) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    rig = Rig(recorder("one", [], identify=fails), recorder("two", [], identify=knows(a=ANN)))
+
+    assert rig.host.identify("a") == ANN
+    assert rig.count("errors", "one", "identify") == 1
+    assert ["one failed in identify" in event.message for event in rig.told("plugin_failed")] == [True]
+    assert rig.host.switched_off == []
