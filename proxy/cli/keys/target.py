@@ -9,8 +9,8 @@ from proxy.cli.session import Session
 
 
 def add_id(parser: argparse.ArgumentParser) -> None:
-    """Add the id of the key."""
-    parser.add_argument("id", metavar="ID", help="the key's id, as `keys list` shows it")
+    """Add the key that is meant."""
+    parser.add_argument("id", metavar="KEY", help="its id or name, as `keys list` shows them")
 
 
 def path_of(key_id: str) -> str:
