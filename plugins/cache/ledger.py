@@ -36,7 +36,8 @@ class Ledger:
 
     def forget(self) -> None:
         """Begin anew."""
-        self._results: dict[str, int] = dict.fromkeys(self._series, 0)
+        self._before = {name: value.value for name, value in self._series.items()}
+        """What had been counted when this began: each request is counted once."""
         self._misses: Counter[str] = Counter()
         self._bypasses: Counter[str] = Counter()
         self._declined: Counter[str] = Counter()
@@ -44,12 +45,10 @@ class Ledger:
 
     def came_to(self, result: str) -> None:
         """Count a request."""
-        self._results[result] += 1
         self._series[result].value += 1
 
     def missed(self, reason: str) -> None:
         """Count a request that is asked anew."""
-        self._results["miss"] += 1
         self._missed.value += 1
         self._misses[reason] += 1
         self._reasons.inc(reason)
@@ -69,7 +68,6 @@ class Ledger:
 
     def answered(self, result: str, entry: Entry) -> None:
         """Count a request that was answered with a kept answer, and what that saved."""
-        self._results[result] += 1
         self._series[result].value += 1
         self._savings.note_hit(entry)
 
@@ -79,7 +77,8 @@ class Ledger:
 
     def describe(self) -> JsonObject:
         """Show the counts as `/cache/status` does."""
-        results, report = self._results, self._savings.report()
+        results = {name: int(value.value - self._before[name]) for name, value in self._series.items()}
+        report = self._savings.report()
         answered = results["hit"] + results["stale"] + results["coalesced"]
         asked = answered + results["miss"]
         return {

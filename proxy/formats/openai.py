@@ -46,7 +46,9 @@ class OpenAIFormat(Format):
         model, stream = get("model"), get("stream")
         if model.__class__ is not str or not model:
             model = require_model(document)
-        is_streaming = operation.streams and (stream if stream.__class__ is bool else require_stream(document))
+        is_streaming = stream is not None and operation.streams
+        if is_streaming:
+            is_streaming = stream if stream.__class__ is bool else require_stream(document)
         if operation.name == "responses":
             return model, is_streaming, as_count(document.get("max_output_tokens"))
         return model, is_streaming, openai_chat.read_max_tokens(document)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from proxy.exchange import JsonObject
-from proxy.formats.fields import as_count, as_object, as_text, known_usage, one_line
+from proxy.formats.fields import as_count, as_object, as_text, one_line
 from proxy.formats.observing import Readings
 from proxy.usage import Usage
 
@@ -13,17 +13,21 @@ def read_usage(usage: Any) -> Usage | None:  # Any: JSON from elsewhere
     if not isinstance(usage, dict):
         return None
     get = usage.get
-    found = Usage(
-        as_count(get("prompt_tokens") if "prompt_tokens" in usage else get("input_tokens")),
-        as_count(get("completion_tokens") if "completion_tokens" in usage else get("output_tokens")),
-    )
+    taken = get("prompt_tokens") if "prompt_tokens" in usage else get("input_tokens")
+    given = get("completion_tokens") if "completion_tokens" in usage else get("output_tokens")
+    if not (taken.__class__ is given.__class__ is int and taken >= 0 <= given):  # as they nearly always are
+        taken, given = as_count(taken), as_count(given)
+        if taken is None and given is None:
+            return None
+    found = Usage(taken, given)
     if inputs := get("prompt_tokens_details") or get("input_tokens_details"):
         inputs = as_object(inputs)
         found.cache_read_tokens = as_count(inputs.get("cached_tokens"))
-        found.cache_write_tokens = as_count(inputs.get("cache_write_tokens"))
+        if "cache_write_tokens" in inputs:
+            found.cache_write_tokens = as_count(inputs["cache_write_tokens"])
     if outputs := get("completion_tokens_details") or get("output_tokens_details"):
         found.reasoning_tokens = as_count(as_object(outputs).get("reasoning_tokens"))
-    return known_usage(found)
+    return found
 
 
 def write_chat_usage(usage: Usage) -> JsonObject:

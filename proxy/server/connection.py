@@ -92,7 +92,8 @@ class ServerProtocol(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Start the clock of later requests' headers with their first byte."""
         if self.is_quiet:
-            self._speak()
+            self.is_quiet = False  # as `_speak`: a call of it would take as long as all of this
+            self._line.pop(self, None)
             if self not in self._waiting:
                 self._waiting[self] = self._loop.time()
         super().data_received(data)
