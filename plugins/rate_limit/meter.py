@@ -1,5 +1,6 @@
 """What one partition has spent under a limit: the base of all algorithms. Time is passed in; nothing waits here."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +27,7 @@ class Reserved:
 NO_PARTS: Final[tuple[tuple[int, int], ...]] = ()
 
 
-class Meter:
+class Meter(ABC):
     """Counts what is spent by one algorithm.
 
     A caller asks `wait_us` and then, with no other call between, `add`. Both take O(1) but for the sliding log.
@@ -48,6 +49,7 @@ class Meter:
         self._in_part = 0
         self._earlier = NO_PARTS
 
+    @abstractmethod
     def wait_us(self, amount: int, now_us: int) -> int:
         """Tell how long until an amount could be taken.
 
@@ -56,15 +58,14 @@ class Meter:
         Returns:
             0 if it can be taken now, `NEVER` if it exceeds all that there ever is.
         """
-        raise NotImplementedError
 
     def queue_us(self, now_us: int) -> int:
         """Tell how long what is taken now has to queue before it may go: 0 but for a leaky bucket."""
         return 0
 
+    @abstractmethod
     def add(self, amount: int, now_us: int) -> None:
         """Take an amount, whether there is room or not."""
-        raise NotImplementedError
 
     def spend(self, now_us: int) -> tuple[int, int] | None:
         """Take one, if there is room.
@@ -91,6 +92,7 @@ class Meter:
         self.add(amount, now_us)
         return 0
 
+    @abstractmethod
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
         """Correct what was reserved, now that the true amount is known.
 
@@ -98,15 +100,14 @@ class Meter:
             delta: what was spent beyond it; below 0 it is given back to the time it was taken from, as far as it is
                 still missing: by the true amount alone no less would have been left.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def remaining(self, now_us: int) -> int:
         """Tell how much could be taken at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset_us(self, now_us: int) -> int:
         """Tell how long until nothing that was spent counts any more."""
-        raise NotImplementedError
 
     def adopt(self, limit: Limit, now_us: int) -> bool:
         """Go on under another limit with all that was spent; False where only a new meter can, see `resumed`."""
@@ -118,6 +119,7 @@ class Meter:
 
     def cap(self, now_us: int) -> None:
         """Let what was spent before a change of the limit keep nobody waiting for longer than one period."""
+        return  # a window does so by itself
 
     def spent(self, now_us: int) -> Spent:
         """List what was spent within the last period, as far as it is remembered."""
