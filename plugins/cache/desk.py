@@ -15,7 +15,6 @@ from plugins.cache.question import WHOLE, Question, Questions, is_same, why_stat
 from plugins.cache.recording import TEMPORARY_STATUSES, Recording
 from plugins.cache.replay import PaceRecorder, paced
 from plugins.cache.settings import CacheConfig
-from plugins.cache.shared import SharedEntries
 from plugins.cache.wishes import NONE
 from proxy.errors import ProxyError, Refused
 from proxy.events import Seldom
@@ -51,22 +50,17 @@ class Desk:
 
     Args:
         store: what is kept in this process.
-        shared: what is kept in the shared store, used with `store: shared`.
+        keeper: keeps answers, there or in the shared store.
     """
 
     def __init__(
-        self,
-        config: CacheConfig,
-        context: PluginContext,
-        store: MemoryStore,
-        shared: SharedEntries,
-        ledger: Ledger,
+        self, config: CacheConfig, context: PluginContext, store: MemoryStore, keeper: Keeper, ledger: Ledger
     ) -> None:
         self._context = context
         self._store = store
         self._ledger = ledger
-        self._keeper = Keeper(config, context, store, shared, ledger)
-        self.landing, self.last_asked = self._keeper.landing, self._keeper.last_asked
+        self._keeper = keeper
+        self.landing, self.last_asked = keeper.landing, keeper.last_asked
         self.flights = Flights(config.coalesce_wait)
         self._stale_news: Seldom[str] = Seldom(TELL_EVERY_S)
         self.use(config)

@@ -6,6 +6,7 @@ from typing import Final
 from plugins.cache.admin import CacheRoutes
 from plugins.cache.desk import Answer, Desk
 from plugins.cache.issues import cache_issues
+from plugins.cache.keeper import Keeper
 from plugins.cache.ledger import Ledger
 from plugins.cache.memory import MemoryStore
 from plugins.cache.settings import CacheConfig
@@ -28,7 +29,8 @@ class CachePlugin(Plugin[CacheConfig]):
         self._store = MemoryStore(config.size, config.max_bytes)
         self._shared = SharedEntries(context.store)
         self._ledger = Ledger(context.metrics)
-        self._desk = Desk(config, context, self._store, self._shared, self._ledger)
+        keeper = Keeper(config, context, self._store, self._shared, self._ledger)
+        self._desk = Desk(config, context, self._store, keeper, self._ledger)
         self._store.grace_s = self._desk.windows.grace_s
         self._routes = CacheRoutes(
             context, lambda: self.config, self._desk, self._store, self._shared, self._ledger, self._give_back

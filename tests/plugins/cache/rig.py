@@ -20,6 +20,16 @@ CONTENTS = [{"role": "user", "parts": [{"text": "Capital of France?"}]}]
 CHAT = {"model": MODEL, "messages": MESSAGES}
 
 
+class Clock:
+    """Wall clock of a proxy."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request in one format.

@@ -1,35 +1,12 @@
 """What clients may say about being answered from the cache, and what they are told of it (RFC 9111, 5.2.1)."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
 from proxy.testing import FakeProvider, ProxyHarness, RawClient
-from tests.plugins.cache.rig import STREAMED, WHOLE, ask, begin, plugin_of, said, store_of, until_idle
-
-
-class Clock:
-    """Wall clock of a proxy."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def proxy(clock: Clock) -> AsyncIterator[ProxyHarness]:
-    async with ProxyHarness(wall_clock=clock) as harness:
-        yield harness
-
+from tests.plugins.cache.rig import STREAMED, WHOLE, Clock, ask, begin, plugin_of, said, store_of, until_idle
 
 HIT, STALE = (200, "hit", None), (200, "stale", None)
 MISSES = {name: (200, "miss", name) for name in ("absent", "expired", "no-cache")}

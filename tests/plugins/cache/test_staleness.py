@@ -1,36 +1,14 @@
 """Old answers: given at once while a new one is fetched, or in place of an error, within their windows (RFC 5861)."""
 
 import gc
-from collections.abc import AsyncIterator
 
 import pytest
 
 from plugins.cache.recording import Recording
 from proxy.testing import FakeProvider, Faults, ProxyHarness
-from tests.plugins.cache.rig import CALLS, STREAMED, Crowd, ask, plugin_of, read_all, said, store_of, until_idle
+from tests.plugins.cache.rig import CALLS, STREAMED, Clock, Crowd, ask, plugin_of, read_all, said, store_of, until_idle
 
 ONCE = {"failover": {"attempts": 1}, "breaker": {"enabled": False}}
-
-
-class Clock:
-    """Wall clock of a proxy."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def proxy(clock: Clock) -> AsyncIterator[ProxyHarness]:
-    async with ProxyHarness(wall_clock=clock) as harness:
-        yield harness
 
 
 async def start(proxy: ProxyHarness, upstream: FakeProvider, **cache: object) -> None:
