@@ -27,13 +27,12 @@ from proxy.errors import AddressUnusable, ConfigError, Fault
 from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, JsonObject
 from proxy.formats.replies import calls_tool, rearranged
-from proxy.host.instance import Machinery
 from proxy.host.loader import config_models
 from proxy.host.manager import PluginHost
 from proxy.logs import Logs
 from proxy.metrics import Registry
 from proxy.pipeline import Pipeline
-from proxy.plugin import AdminRequest, AdminRoute, Issue
+from proxy.plugin import AdminRequest, AdminRoute, Issue, Machinery
 from proxy.reload.configuration import Configuration
 from proxy.reload.file import ConfigFile
 from proxy.reload.generation import Ingredients, build
@@ -156,20 +155,20 @@ class App:
     def _machinery(self, clock: Callable[[], float]) -> Machinery:
         """Give what plugins are given; the pipeline is made after them."""
         return Machinery(
-            clock,
-            self._wall_clock,
-            self.metrics,
-            self.events,
-            logger,
-            self._state.path,
-            self._targets,
-            self._refresh,
-            rearranged,
-            calls_tool,
-            give_back,
-            self._imagine,
-            self._identify,
-            self.stores.current,
+            clock=clock,
+            wall_clock=self._wall_clock,
+            metrics=self.metrics,
+            events=self.events,
+            log=logger,
+            state_dir=self._state.path,
+            targets=self._targets,
+            refresh=self._refresh,
+            rearrange=rearranged,
+            calls_tool=calls_tool,
+            give_back=give_back,
+            imagine=self._imagine,
+            identify=self._identify,
+            store=self.stores.current,
         )
 
     def _targets(self, exchange: Exchange) -> Sequence[Candidate]:

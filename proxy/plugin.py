@@ -62,13 +62,12 @@ class Imagine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PluginContext:
-    """All that a plugin gets from the machinery.
+class Machinery:
+    """What all plugins get of the proxy.
 
     Args:
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
-        spawn: starts background work; the only way to do so. Raises RuntimeError once the plugin's object has ended.
         metrics: the process's registry; names are prefixed with `proxy_` at exposition. What a gauge reads is
             forgotten when the object ends.
         events: for people: logs, `tail` and alerts read them.
@@ -90,7 +89,6 @@ class PluginContext:
 
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
-    spawn: Spawn
     metrics: Registry
     events: Events
     log: "Logger"
@@ -103,6 +101,17 @@ class PluginContext:
     imagine: Imagine
     identify: Callable[[str], Identity | None]
     store: Callable[[], SharedStore | None] = nothing_shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginContext(Machinery):
+    """All that a plugin gets from the machinery.
+
+    Args:
+        spawn: starts background work; the only way to do so. Raises RuntimeError once the plugin's object has ended.
+    """
+
+    spawn: Spawn
 
 
 class Plugin(Generic[ConfigT]):

@@ -1,45 +1,16 @@
 """A living plugin object and what belongs to it alone: its hooks, its routes, its background work, its gauges."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, fields
+from typing import Any
 
-from proxy.callers import Identity
-from proxy.events import Events
-from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.host.dispatch import tame
 from proxy.host.hook_rules import new_plugin_manager
 from proxy.host.hooks import ARGUMENTS, adapt
 from proxy.host.loader import LoadedPlugin
-from proxy.metrics import Registry
-from proxy.plugin import AdminRoute, Imagine, Plugin, PluginConfig, PluginContext, nothing_shared
-from proxy.store import SharedStore
+from proxy.plugin import AdminRoute, Machinery, Plugin, PluginConfig, PluginContext
 from proxy.tasks import Tasks
-
-if TYPE_CHECKING:
-    from loguru import Logger
-
-
-@dataclass(frozen=True, slots=True)
-class Machinery:
-    """What every plugin's context is made of; see PluginContext."""
-
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    metrics: Registry
-    events: Events
-    log: "Logger"
-    state_dir: Path
-    targets: Callable[[Exchange], Sequence[Candidate]]
-    refresh: Callable[[Exchange, Audience], bool]
-    rearrange: Callable[[Exchange, bytes], Reply | None]
-    calls_tool: Callable[[Exchange, bytes], bool]
-    give_back: Callable[[], None]
-    imagine: Imagine
-    identify: Callable[[str], Identity | None]
-    store: Callable[[], SharedStore | None] = nothing_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +44,12 @@ class Instance:
     def make(self, config: PluginConfig) -> None:
         """Call the constructor and find the hooks. Raises whatever the plugin raises."""
         tools = self._machinery
-        context = PluginContext(
-            clock=tools.clock,
-            wall_clock=tools.wall_clock,
-            spawn=self._spawn,
-            metrics=self._metrics,
-            events=tools.events,
-            log=tools.log.bind(plugin=self.loaded.name),
-            state_dir=tools.state_dir,
-            targets=tools.targets,
-            refresh=tools.refresh,
-            rearrange=tools.rearrange,
-            calls_tool=tools.calls_tool,
-            give_back=tools.give_back,
-            imagine=tools.imagine,
-            identify=tools.identify,
-            store=tools.store,
-        )
+        own = {
+            **{each.name: getattr(tools, each.name) for each in fields(tools)},
+            "metrics": self._metrics,
+            "log": tools.log.bind(plugin=self.loaded.name),
+        }
+        context = PluginContext(**own, spawn=self._spawn)
         self.plugin = tame(self.loaded.plugin_class, config, context)
         plugins = new_plugin_manager()
         tame(plugins.register, self.plugin, self.loaded.name)

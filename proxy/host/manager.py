@@ -9,12 +9,11 @@ from proxy.exchange import JsonObject
 from proxy.host.containment import Containment, Limits
 from proxy.host.dispatch import Dispatch, ask_identity, ask_issues, ask_reset
 from proxy.host.hooks import Hook
-from proxy.host.instance import Machinery
 from proxy.host.loader import LoadedPlugin
 from proxy.host.routes import guarded_routes, settle_routes
 from proxy.host.slot import Slot, in_order
 from proxy.host.transition import Transition, all_of
-from proxy.plugin import AdminRequest, AdminRoute, Issue, PluginConfig
+from proxy.plugin import AdminRequest, AdminRoute, Issue, Machinery, PluginConfig
 
 __all__ = ["Machinery", "PluginHost"]  # whoever makes a host needs both
 

@@ -8,9 +8,9 @@ from proxy.errors import ConfigError, Fault
 from proxy.host.containment import describe
 from proxy.host.dispatch import run_lifecycle, tame
 from proxy.host.hooks import Hook, HookStats
-from proxy.host.instance import Implementation, Instance, Machinery
+from proxy.host.instance import Implementation, Instance
 from proxy.host.loader import LoadedPlugin
-from proxy.plugin import Plugin, PluginConfig
+from proxy.plugin import Machinery, Plugin, PluginConfig
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.host.containment import describe
-from proxy.host.instance import Machinery
 from proxy.host.routes import settle_routes
 from proxy.host.slot import Slot
-from proxy.plugin import AdminRoute, PluginConfig
+from proxy.plugin import AdminRoute, Machinery, PluginConfig
 
 CHANGE_TIMEOUT_S: Final = 5.0
 """What `reconfigure`, or `startup` of an object made anew, may take."""

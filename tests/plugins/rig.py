@@ -35,7 +35,7 @@ class Rig:
         self.metrics = Registry()
         self.events = Events()
         self.context = PluginContext(
-            time.monotonic, time.time, self._spawn, self.metrics, self.events, logger, *NO_CORE
+            time.monotonic, time.time, self.metrics, self.events, logger, *NO_CORE, spawn=self._spawn
         )
 
     def told(self, kind: str) -> list[Event]:
