@@ -3,10 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal
+from ipaddress import ip_address
+from typing import Final, Literal
 
 Counted = Literal["requests", "inputTokens", "outputTokens", "totalTokens", "costUsd", "concurrent"]
 """What a limit counts; `concurrent` are requests in work at once."""
+
+
+CALLER_KINDS: Final = ("key:", "credential:", "peer:")
+"""What ids of callers begin with: a virtual key's id, the digest of a credential, or an address follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,12 @@ def digest_of(credential: str) -> str:
         32 hexadecimal digits, of the whole credential. Not for people: a short credential could be guessed from it.
     """
     return blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=16, person=b"switchyard").hexdigest()
+
+
+def is_address(text: str) -> bool:
+    """Tell whether it is an IP address, by which callers without a credential are named."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -2,10 +2,13 @@
 
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from math import floor
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LATEST_S = 253_402_300_799.0
 """The end of the year 9999, the last moment that can be written; seconds since 1970."""
@@ -98,7 +101,8 @@ def format_duration(seconds: float) -> str:
 
 def timestamp(time_s: float, *, is_exact: bool = False) -> str:
     """Write a wall clock time as RFC 3339 in UTC, to the second, or to the millisecond if it has to be exact."""
-    moment = datetime.fromtimestamp(time_s, UTC)
+    whole_ms = round(time_s * 1000) if is_exact else floor(time_s) * 1000  # a float is a little below its milliseconds
+    moment = EPOCH + timedelta(milliseconds=whole_ms)
     return moment.isoformat(timespec="milliseconds" if is_exact else "seconds").replace("+00:00", "Z")
 
 

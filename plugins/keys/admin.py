@@ -8,8 +8,9 @@ from plugins.keys.book import Book, VirtualKey
 from plugins.keys.keeper import Keeper
 from plugins.keys.orders import check_query, invalid, read_grace, read_settings
 from plugins.keys.settings import KeySettings
-from plugins.keys.text import digest_of, new_id, new_text, shown
+from plugins.keys.text import digest_of, is_id, new_id, new_text, shown
 from plugins.keys.windows import Calendar
+from proxy.callers import CALLER_KINDS, is_address
 from proxy.errors import UnknownPath
 from proxy.events import Events
 from proxy.plugin import AdminReply, AdminRequest, AdminRoute
@@ -144,6 +145,12 @@ def _find(book: Book, request: AdminRequest) -> VirtualKey:
 
 
 def _check_name(book: Book, settings: KeySettings, key: VirtualKey | None = None) -> None:
-    other = book.named(settings.name)
+    """Refuse a name that means somebody else wherever callers are named, by their ids and addresses, too."""
+    name = settings.name
+    if key is not None and name == key.settings.name:
+        return
+    if is_id(name) or is_address(name) or name.startswith(CALLER_KINDS):
+        raise invalid("name", "it reads like an id or an address, by which other callers are named")
+    other = book.named(name)
     if other is not None and (key is None or other.id != key.id):
         raise invalid("name", f"the key {other.id} has this name")

@@ -1,16 +1,15 @@
 """Section `keys`, and the settings of a single key as operators send and read them."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from plugins.keys.limits import NAME
 from proxy.plugin import PluginConfig, Section
-from proxy.values import LATEST_S, Duration, timestamp
+from proxy.values import EPOCH, LATEST_S, Duration, timestamp
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_METADATA: Final = 32
 LONGEST_METADATA: Final = 512
 LONGEST_NAME: Final = 100

@@ -15,6 +15,11 @@ def new_id() -> str:
     return secrets.token_hex(ID_BYTES)
 
 
+def is_id(text: str) -> bool:
+    """Tell whether it is written like an id."""
+    return len(text) == 2 * ID_BYTES and all(each in "0123456789abcdef" for each in text)
+
+
 def new_text(key_id: str) -> str:
     """Make a key: its id, so that people can tell whose it is, and 256 random bits."""
     return f"{PREFIX}{key_id}-{secrets.token_urlsafe(SECRET_BYTES)}"

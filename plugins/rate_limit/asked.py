@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
 from typing import Final
 
-from proxy.callers import Identity, digest_of
+from proxy.callers import Identity, digest_of, is_address
 from proxy.errors import ClientError
 from proxy.exchange import Exchange, Operation, Request
 
@@ -39,15 +38,7 @@ async def caller_id_of(
         return text
     if (identity := identify(text)) is not None:
         return f"key:{identity.id}"
-    return await shown_as(text) or (f"peer:{text}" if _is_address(text) else f"credential:{digest_of(text)}")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return await shown_as(text) or (f"peer:{text}" if is_address(text) else f"credential:{digest_of(text)}")
 
 
 def asked(

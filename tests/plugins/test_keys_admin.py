@@ -195,6 +195,19 @@ async def test_key_is_found_by_its_name_too(tmp_path: Path) -> None:
         assert (await keys.call("GET", "/keys"))["keys"] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["0123456789", "abcdef0123", "key:x", "credential:y", "peer:10.0.0.1", "192.0.2.7", "::1"]
+)
+async def test_name_that_reads_like_another_callers_id_is_refused(tmp_path: Path, name: str) -> None:
+    async with KeysRig(tmp_path) as keys:
+        made = await keys.create()
+
+        with pytest.raises(InvalidKey, match="reads like an id or an address"):
+            await keys.create(name)
+        with pytest.raises(InvalidKey, match="reads like an id or an address"):
+            await keys.change(made["id"], name=name)
+
+
 async def test_unknown_keys_and_parameters_are_refused(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()

@@ -1,5 +1,7 @@
 """Durations and sizes are read as people write them, and refused in plain words otherwise."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,3 +116,10 @@ def test_time_is_written_in_utc_as_exact_as_it_is_asked_for() -> None:
     written = timestamp(1769868000.1254), timestamp(1769868000.1254, is_exact=True)
 
     assert written == ("2026-01-31T14:00:00Z", "2026-01-31T14:00:00.125Z")
+
+
+@given(st.integers(0, 253_402_300_799_000))
+def test_exact_time_is_read_back_to_the_millisecond(time_ms: int) -> None:
+    written = timestamp(time_ms / 1000, is_exact=True)
+
+    assert (datetime.fromisoformat(written) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == time_ms
