@@ -182,7 +182,7 @@ class Call:
         is_stream = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
         observer = self._observer = wire.observer(self._outgoing.operation, is_stream)
         if not is_stream:
-            return Passage(headers, observer, is_held=True, on_start=self._on_start)
+            return Passage(headers, observer, is_held=True, on_start=None if self._translated else self._on_start)
         is_sse = content_type.startswith(b"text/event-stream")
         filtering = self._filtering(content_type) if self._dispatch.has_stream_filters else None
         boundaries = SSE_BOUNDARIES if is_sse else LINE_BOUNDARIES

@@ -80,6 +80,23 @@ async def test_one_request_probes_and_the_circuit_closes_when_it_is_answered(
     await given_back(proxy)
 
 
+@pytest.mark.parametrize(("path", "body"), [("/", {"prompt": "Hello"}), ("/v1/chat/completions", {"messages": []})])
+async def test_whole_reply_is_one_probe_also_where_it_is_translated(
+    proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider, path: str, body: dict[str, Any]
+) -> None:
+    await proxy.start(providers=pair(upstream, spare), breaker={**BREAKER, "probes": 2})
+    await fail(proxy, upstream)
+    upstream.reply("back")
+    upstream.reply("back")
+    await until(lambda: bool(breaker(proxy).admits(proxy.app.pipeline._clock())), "the end of the cooldown")
+
+    reply = await proxy.request("POST", path, {"model": "fake-model", **body})
+    after_one = breaker(proxy).state
+    await proxy.request("POST", path, {"model": "fake-model", **body})
+
+    assert (reply.status, after_one, breaker(proxy).state) == (200, "half_open", "closed")
+
+
 async def test_probe_that_streams_closes_the_circuit_with_its_first_output(
     proxy: ProxyHarness, upstream: FakeProvider, spare: FakeProvider
 ) -> None:
