@@ -309,18 +309,29 @@ def ask_issues(hook: Hook, containment: Containment) -> Sequence[Issue]:
 
 
 def ask_identity(hook: Hook, containment: Containment, credential: str) -> Identity | None:
-    """Call `identify`; None when it fails."""
-    return ask_aside(hook, containment, check_identity, credential)
+    """Call `identify`; None when it fails, of which only the kind is told: the words may repeat the credential."""
+
+    def ask(credential: str) -> object:
+        try:
+            return tame(hook.call, credential)
+        except Exception as error:  # foreign code
+            raise RuntimeError(type(error).__name__) from None
+
+    return ask_aside(hook, containment, check_identity, credential, call=ask)
 
 
 def ask_aside(
-    hook: Hook, containment: Containment, check: Callable[[object], AnswerT], *arguments: object
+    hook: Hook,
+    containment: Containment,
+    check: Callable[[object], AnswerT],
+    *arguments: object,
+    call: Callable[..., object] | None = None,
 ) -> AnswerT | None:
     """Call a plain hook outside of requests; a failure is told and counted, is None, and never switches it off."""
     started = perf_counter()
     hook.stats.calls.value += 1
     try:
-        return check(tame(hook.call, *arguments))
+        return check(tame(call or hook.call, *arguments))
     except Exception as error:  # foreign code
         containment.noted(hook, error)
         return None

@@ -40,3 +40,16 @@ def test_plugin_that_fails_is_told_counted_and_left_in(answer: object) -> None:
     assert rig.count("errors", "one", "identify") == 1
     assert ["one failed in identify" in event.message for event in rig.told("plugin_failed")] == [True]
     assert rig.host.switched_off == []
+
+
+def test_what_a_plugin_says_of_a_credential_it_fails_at_is_not_repeated() -> None:
+    def fails(self: Any, credential: str) -> Identity:
+        people: dict[str, Identity] = {}
+        return people[credential]
+
+    rig = Rig(recorder("one", [], identify=fails))
+
+    assert rig.host.identify("vk-canary-of-identify") is None
+    (event,) = rig.told("plugin_failed")
+    assert "KeyError" in event.message
+    assert "canary" not in event.message
