@@ -260,7 +260,7 @@ class Audience(Protocol):
     """Who reads a relayed response beside the client: a recorder, and others who asked the same.
 
     Like a sink, called on the loop, never blocks. After `start` exactly one of `finish` and `fail` follows, `fail` also
-    without `start`. One that raises is told nothing more, and the client goes on without it.
+    without `start`. One that raises is told nothing more but `concluded`, and the client goes on without it.
     """
 
     @property
@@ -349,6 +349,8 @@ class Exchange:
     """Whom the caller was recognised as; then nothing of its credentials is passed on."""
     audience: Audience | None = None
     """Set in `pre_request` by a plugin that reads the response, too."""
+    has_audience_failed: bool = False
+    """The audience has raised, and is asked nothing any more."""
     has_client_left: bool = False
     """The client left, and the work goes on for its audience."""
     is_background: bool = False

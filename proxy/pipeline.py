@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from random import Random
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,6 +23,7 @@ from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply, write_headers
 from proxy.formats.registry import translates_to
 from proxy.journey.attempts import Attempts
+from proxy.journey.audiences import Audiences
 from proxy.journey.journey import Journey, deadline_s, priority_of
 from proxy.journey.kit import Kit
 from proxy.journey.news import News
@@ -78,15 +80,15 @@ class Pipeline:
         self._events = events
         self._clock = clock
         settings = generation.settings
-        self.slots = Slots(
-            settings.max_concurrency, settings.max_queue, settings.queue_timeout, "this proxy (maxConcurrency)", clock
-        )
+        limit, most, within_s = settings.max_concurrency, settings.max_queue, settings.queue_timeout
+        self.slots = Slots(limit, most, within_s, "this proxy (maxConcurrency)", clock)
         budget, hedging = settings.failover.retry_budget, settings.hedging
         self._kit = Kit(
             self.slots,
             RetryBudget(budget.ratio, budget.capacity),
             RetryBudget(hedging.budget_percent / 100, HEDGE_BURST),
             News(events, metrics, clock),
+            Audiences(events),
             Prober(tasks, events, lambda: self.generation, clock),
             tasks,
             redactor,
@@ -169,21 +171,22 @@ class Pipeline:
         exchange.revision = generation.revision
         self._running[exchange] = asyncio.current_task()
         try:
-            if not self.slots.try_take():
-                await self._queue(generation, exchange)
-            exchange.has_slot = True
-            is_looked_at = dispatch.pre_request and not exchange.is_background
-            reply = await dispatch.run_pre_request(exchange) if is_looked_at else None
-            if reply is None and local is not None:
-                reply = local(generation, exchange)
-            if reply is not None:
-                await self._deliver(generation, exchange, sink, reply)
-            elif exchange.audience is None:
-                await self._journey(generation, exchange, sink).run()
-            else:
-                await self._accompanied(generation, exchange, sink, exchange.audience)
-        except ProxyError as error:
-            await self._fail_or_replace(generation, exchange, sink, error)
+            try:
+                if not self.slots.try_take():
+                    await self._queue(generation, exchange)
+                exchange.has_slot = True
+                is_looked_at = dispatch.pre_request and not exchange.is_background
+                reply = await dispatch.run_pre_request(exchange) if is_looked_at else None
+                if reply is None and local is not None:
+                    reply = local(generation, exchange)
+                if reply is not None:
+                    await self._deliver(generation, exchange, sink, reply)
+                elif exchange.audience is None:
+                    await self._journey(generation, exchange, sink).run()
+                else:
+                    await self._accompanied(generation, exchange, sink, exchange.audience)
+            except ProxyError as error:
+                await self._fail_or_replace(generation, exchange, sink, error)
         except ConnectionError:
             exchange.status = CLIENT_LEFT
             sink.abort()
@@ -241,7 +244,7 @@ class Pipeline:
     async def _accompanied(self, generation: Generation, exchange: Exchange, sink: Sink, audience: Audience) -> None:
         """Have a provider answer while others read the response; they hear how it ends."""
         patience_s = generation.settings.server.write_timeout
-        shared = Shared(sink, audience, self._audience_failed, self._kit.tasks, patience_s)
+        shared = Shared(sink, audience, partial(self._audience_failed, exchange), self._kit.tasks, patience_s)
         is_whole, failure = False, None
         try:
             await self._journey(generation, exchange, shared).run()
@@ -255,11 +258,10 @@ class Pipeline:
 
     def goes_on(self, exchange: Exchange) -> bool:
         """Take note that a client left before its answer was whole; True if the work goes on for others."""
-        audience, task = exchange.audience, self._running.get(exchange)
-        if audience is None or task is None or not audience.is_wanted:
+        task = self._running.get(exchange)
+        if task is None or not self._kit.audiences.goes_on(exchange, task.cancel):
             return False
         exchange.has_client_left, exchange.status = True, CLIENT_LEFT
-        audience.when_unwanted(task.cancel)
         return True
 
     def end_all(self) -> None:
@@ -268,8 +270,12 @@ class Pipeline:
             if (exchange.has_client_left or exchange.is_background) and task is not None:
                 task.cancel()
 
-    def _audience_failed(self, error: Exception) -> None:
-        self._events.emit("ERROR", "plugin_failed", f"a plugin that read a response failed: {error!r}")
+    def _audience_failed(self, exchange: Exchange, error: Exception) -> None:
+        """Take note that an audience raised; what went on for it alone is not paid for any longer."""
+        self._kit.audiences.failed(exchange, error)
+        task = self._running.get(exchange)
+        if task is not None and (exchange.has_client_left or exchange.is_background):
+            task.cancel()
 
     async def _queue(self, generation: Generation, exchange: Exchange) -> None:
         """Wait for one of the process's slots. Raises Overloaded."""
@@ -284,18 +290,12 @@ class Pipeline:
 
     async def _fail_or_replace(self, generation: Generation, exchange: Exchange, sink: Sink, error: ProxyError) -> None:
         """Tell the client of an error, unless the audience has a better answer."""
-        audience = exchange.audience
-        is_covered = audience is not None and not sink.is_started and audience.covers(error)
-        reply = audience.instead(exchange, error) if audience is not None and is_covered else None
+        reply = None if sink.is_started else self._kit.audiences.instead(exchange, error)
         if reply is None:
             self._fail(exchange, sink, error)
             return
         forget_frames(error)
-        try:
-            await self._deliver(generation, exchange, sink, reply)
-        except ConnectionError:
-            exchange.status = CLIENT_LEFT
-            sink.abort()
+        await self._deliver(generation, exchange, sink, reply)
 
     def refresh(self, exchange: Exchange, audience: Audience) -> bool:
         """Ask in the background what an exchange asked, for its audience alone.
@@ -437,10 +437,7 @@ class Pipeline:
         del self._running[exchange]
         self._note(generation, exchange)
         if exchange.audience is not None:
-            try:
-                exchange.audience.concluded(exchange)
-            except Exception as error:  # foreign code
-                self._audience_failed(error)
+            self._kit.audiences.concluded(exchange)
 
     def _note(self, generation: Generation, exchange: Exchange) -> None:
         """Count how an exchange ended."""

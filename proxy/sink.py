@@ -79,7 +79,7 @@ class Sink(Protocol):
         Args:
             body: at least a byte.
         Returns:
-            False when the reader is behind: `await drain()` before its connection is used again.
+            False when the reader is behind; its connection waits for that before it takes another request.
         """
         ...
 

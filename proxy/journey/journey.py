@@ -193,8 +193,7 @@ class Journey:
 
     def _has_better(self, error: KeptReply) -> bool:
         """Tell whether the provider's own words need not go to the client."""
-        audience = self._exchange.audience
-        return audience is not None and not self._sink.is_started and audience.covers(error)
+        return not self._sink.is_started and self._kit.audiences.covers(self._exchange, error)
 
     def _fallbacks(self, names: Sequence[str]) -> Iterator[Sequence[Candidate]]:
         exchange, generation = self._exchange, self._generation

@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.errors import ProxyError
 from proxy.exchange import Exchange
+from proxy.journey.audiences import Audiences
 from proxy.journey.news import News
 from proxy.journey.prober import Prober
 from proxy.journey.race import Contender
@@ -37,6 +38,7 @@ class Kit:
     retries: RetryBudget
     hedges: RetryBudget
     news: News
+    audiences: Audiences
     prober: Prober
     tasks: Tasks
     redactor: Redactor

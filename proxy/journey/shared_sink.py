@@ -97,7 +97,7 @@ class Shared:
                 self._audience.finish()
             except Exception as error:  # foreign code
                 self._drop(error)
-        return is_ready and (keeps_up or self._may_lag(len(body)))
+        return (keeps_up or self._may_lag(len(body))) and is_ready
 
     def _may_lag(self, length: int) -> bool:
         """Take note that the client is behind by so many bytes more; whether others may go on without it."""

@@ -108,12 +108,23 @@ class DataSide:
             else:
                 protocol.exchange = exchange
                 await self._pipeline.run(exchange, sink, None if match.operation.reads_body else answer_listing)
-            if not request.content.is_eof() and not sink.is_cut:
-                await discard(request.content)
+            if protocol.is_behind or not request.content.is_eof():
+                await self._see_off(request, protocol, sink)
             return sink.written
         finally:
             protocol.exchange = None
             protocol.end()
+
+    async def _see_off(self, request: web.BaseRequest, protocol: ServerProtocol, sink: ClientSink) -> None:
+        """End a request: one who asks on and reads nothing fills no memory, and what is left of a body is read over."""
+        if protocol.is_behind and not sink.is_cut:
+            try:
+                async with asyncio.timeout(self._pipeline.generation.settings.server.write_timeout):
+                    await sink.drain()
+            except (TimeoutError, ConnectionError):
+                sink.abort()
+        if not sink.is_cut and not request.content.is_eof():
+            await discard(request.content)
 
     def _look(
         self,

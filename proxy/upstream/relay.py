@@ -359,7 +359,6 @@ class Relay:
     def _pass_whole(self, head: ResponseHead, passage: Passage, data: bytes) -> None:
         """Hand a response on that is whole before any of it was."""
         is_ready = self._sink.whole(head.status, passage.headers, data)
-        self._is_let_through = True
         if passage.on_start is not None:
             passage.on_start()
         if not is_ready:

@@ -1,5 +1,6 @@
 """Who reads a response beside its client: hears all of it, may outstay the client, may know better than an error."""
 
+import asyncio
 from collections.abc import Iterator
 
 import orjson
@@ -7,9 +8,14 @@ import pytest
 
 from proxy import hookimpl
 from proxy.errors import Cancelled, ProxyError, UpstreamCut
+from proxy.events import Events
+from proxy.journey.shared_sink import Shared
+from proxy.tasks import Tasks
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness, RawClient
 from proxy.testing.raw_client import encode_request
+from tests.e2e.rig import until
 from tests.proxy import listener
+from tests.proxy.upstream.recording import RecordingSink
 
 PLUGINS = ["tests.proxy.listener"]
 CHAT = {"model": "fake-model", "messages": [{"role": "user", "content": "Hello"}]}
@@ -175,10 +181,7 @@ async def test_what_no_client_waits_for_ends_before_the_plugins_do(
 async def test_client_goes_on_without_an_audience_that_fails(
     proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str, is_stream: bool
 ) -> None:
-    def fails(self: object, *arguments: object) -> bool:
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(listener.Listener, method, fails)
+    monkeypatch.setattr(listener.Listener, method, _fails)
     upstream.stream(["Pa", "ris"]) if is_stream else upstream.reply("Paris")
     await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
 
@@ -187,3 +190,98 @@ async def test_client_goes_on_without_an_audience_that_fails(
 
     assert reply.text == "Paris"
     assert [event.kind for event in proxy.events.recent()] == ["plugin_failed"]
+
+
+@pytest.mark.parametrize("method", ["covers", "instead"])
+async def test_error_is_told_as_it_is_when_the_audience_fails_at_a_better_one(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(listener.Listener, method, _fails)
+    upstream.reply_status(503)
+    await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
+
+    reply = await proxy.request("POST", "/v1/chat/completions", CHAT, {"X-Listener": "better"})
+    await listener.wait_for_ended()
+
+    assert (reply.status, reply.header("x-request-id") is None) == (503, False)
+    assert [event.kind for event in proxy.events.recent()].count("plugin_failed") == 1
+    assert listener.HEARD[0].concluded_with == [503]
+
+
+@pytest.mark.parametrize("method", ["is_wanted", "when_unwanted"])
+async def test_client_that_leaves_is_let_go_when_the_audience_fails(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    upstream.stream(["x"] * 1000, delay_s=0.02)
+    await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
+
+    async with RawClient(proxy.url) as client:
+        await client.send(streamed_chat({"X-Listener": "stay"}))
+        await upstream.wait_for_request()
+        if method == "is_wanted":
+            monkeypatch.setattr(listener.Listener, "__getattribute__", _has_no_wish)
+        else:
+            monkeypatch.setattr(listener.Listener, method, _fails)
+    await upstream.wait_for_disconnect()
+    await listener.wait_for_ended()
+
+    assert proxy.app.pipeline.slots.in_use == 0
+    assert listener.ENDED[0].status == 499
+
+
+async def test_nothing_more_is_paid_for_an_audience_that_failed_after_its_client_left(
+    proxy: ProxyHarness, upstream: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.stream(["x"] * 1000, delay_s=0.02)
+    await proxy.start(providers={"vendor": upstream.provider()}, plugins=PLUGINS)
+
+    async with RawClient(proxy.url) as client:
+        await client.send(streamed_chat({"X-Listener": "stay"}))
+        await upstream.wait_for_request()
+        exchange = next(iter(proxy.app.pipeline.running))
+    await until(lambda: exchange.has_client_left, "the client is known to have left")
+    monkeypatch.setattr(listener.Listener, "write", _fails)
+    await upstream.wait_for_disconnect()
+    await listener.wait_for_ended()
+
+    assert proxy.app.pipeline.slots.in_use == 0
+
+
+async def test_whole_reply_waits_for_its_client_although_the_audience_is_behind_too() -> None:
+    client, tasks = RecordingSink(), Tasks(Events())
+    client.keeps_up = False
+    audience = listener.Listener(is_wanted=False, has_better=False)
+    audience.write = lambda data: False  # type: ignore[method-assign]
+    shared = Shared(client, audience, lambda error: None, tasks, 60.0)
+
+    is_ready = shared.whole(200, b"", b"{}")
+    waiting = asyncio.ensure_future(shared.drain())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    is_waiting = not waiting.done()
+    client.catch_up()
+    await waiting
+
+    assert (is_ready, is_waiting) == (False, True)
+    await tasks.close()
+
+
+@pytest.mark.parametrize(("is_client_ready", "is_audience_ready"), [(True, True), (True, False), (False, True)])
+async def test_whole_reply_says_whether_somebody_is_behind(is_client_ready: bool, is_audience_ready: bool) -> None:
+    client = RecordingSink()
+    client.keeps_up = is_client_ready
+    audience = listener.Listener(is_wanted=False, has_better=False)
+    audience.write = lambda data: is_audience_ready  # type: ignore[method-assign]
+    shared = Shared(client, audience, lambda error: None, Tasks(Events()), 60.0)
+
+    assert shared.whole(200, b"", b"{}") is (is_client_ready and is_audience_ready)
+
+
+def _fails(self: object, *arguments: object) -> bool:
+    raise RuntimeError("broken")
+
+
+def _has_no_wish(self: object, name: str) -> object:
+    if name == "is_wanted":
+        raise RuntimeError("broken")
+    return object.__getattribute__(self, name)

@@ -284,6 +284,14 @@ def test_json_array_of_gemini_is_read_as_a_whole() -> None:
     [
         ("openai", "chat", b'{"model":"m","usage":{"prompt_tokens":1,"completion_tokens":2}}', Usage(1, 2)),
         ("openai", "embeddings", b'{"model":"m","usage":{"prompt_tokens":1,"total_tokens":1}}', Usage(1)),
+        ("openai", "chat", b'{"model":"m","usage":{"prompt_tokens":0,"input_tokens":7}}', Usage(0)),
+        (
+            "openai",
+            "chat",
+            b'{"model":"m","usage":{"prompt_tokens":null,"input_tokens":7,"output_tokens":2}}',
+            Usage(None, 2),
+        ),
+        ("openai", "chat", b'{"model":"m","usage":{"prompt_tokens":true,"completion_tokens":-1}}', None),
         ("anthropic", "chat", b'{"model":"m","usage":{"input_tokens":1,"output_tokens":2}}', Usage(1, 2)),
         ("anthropic", "count_tokens", b'{"model":"m","input_tokens":1}', Usage(1)),
         ("gemini", "generate", b'{"modelVersion":"m","usageMetadata":{"promptTokenCount":1}}', Usage(1)),

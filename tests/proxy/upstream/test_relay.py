@@ -383,6 +383,38 @@ async def test_slow_client_pauses_the_provider_until_it_has_caught_up() -> None:
     assert (sink.body, sink.is_finished) == (b"onetwo", True)
 
 
+async def test_whole_reply_ends_only_when_its_client_has_caught_up() -> None:
+    sink = RecordingSink()
+    sink.keeps_up = False
+    relay = plain_relay(sink)
+    head = ResponseHead(200, [], 2)
+
+    relay.on_head(head)
+    relay.on_data(b"{}")
+    relay.on_end()
+    running = asyncio.ensure_future(relay.run(RecordingConnection(), 60))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    is_waiting = not running.done()
+    sink.catch_up()
+    await running
+
+    assert (is_waiting, sink.body, sink.is_finished, sink.length) == (True, b"{}", True, 2)
+
+
+async def test_whole_reply_to_a_client_that_takes_nothing_is_given_up() -> None:
+    sink = RecordingSink()
+    sink.keeps_up = False
+    relay = plain_relay(sink)
+
+    relay.on_head(ResponseHead(200, [], 2))
+    relay.on_data(b"{}")
+    relay.on_end()
+
+    with pytest.raises(ConnectionResetError):
+        await relay.run(RecordingConnection(), 0.01)
+
+
 async def test_end_of_the_response_is_waited_for_while_the_client_is_behind() -> None:
     sink = RecordingSink()
     relay = plain_relay(sink)
