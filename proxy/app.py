@@ -176,11 +176,11 @@ class App:
 
     def _imagine(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: str) -> Exchange:
         exchange = self._data.imagine(method, target, headers, body, peer)
-        exchange.identity = None if exchange.caller is None else self._identify(exchange.caller)
+        exchange.identity = None if exchange.caller is None else self._identify(exchange.caller, True)
         return exchange
 
-    def _identify(self, credential: str) -> Identity | None:
-        return self.host.identify(credential)
+    def _identify(self, text: str, is_credential: bool) -> Identity | None:
+        return self.host.identify(text, is_credential)
 
     def _refresh(self, exchange: Exchange, audience: Audience) -> bool:
         return self.pipeline.refresh(exchange, audience)

@@ -132,13 +132,15 @@ def admin_routes() -> Sequence[AdminRoute]:  # type: ignore[empty-body]  # a spe
 
 
 @hookspec
-def identify(credential: str) -> Identity | None:
-    """Tell whom a credential would be recognised as, for operators who ask what would become of its requests.
+def identify(text: str, is_credential: bool) -> Identity | None:
+    """Tell whom a caller would be recognised as, for operators who ask what would become of its requests.
 
-    Called: when an operator names a caller by the key it shows, while the plugin is enabled. A plain function; nothing
-        is counted or told, since nobody asks for anything.
+    Called: when an operator names a caller, while the plugin is enabled. A plain function; nothing is counted or told,
+        since nobody asks for anything.
     Args:
-        credential: as clients send it, without `Bearer`; not to be kept or written anywhere.
+        text: a credential as clients send it, without `Bearer`, not to be kept or written anywhere; or else a name or
+            id by which operators know the caller.
+        is_credential: which of the two it is.
     Returns:
         What `pre_request` would set as `exchange.identity`; None if the plugin does not know it.
     Raises: anything, as well as an answer of another type, is logged and counted and stands for None.

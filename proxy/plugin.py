@@ -79,7 +79,8 @@ class Machinery:
             and with what is the exchange's own; None if that cannot be done exactly.
         calls_tool: tells whether a recorded whole body, an answer to this exchange, calls a tool; in doubt, yes.
         imagine: makes the exchange that a request would be, of whom it would be recognised as.
-        identify: tells whom a credential would be recognised as; None: nobody knows it. For operators who ask.
+        identify: tells whom a caller would be recognised as, by a credential (True) or by a name or id (False); None:
+            nobody knows it. For operators who ask.
         give_back: returns what was freed to the system, 170 ms for each GB; after much was let go of at once.
         refresh: asks in the background what an exchange asked, for an audience alone; False if there is no room, or the
             configuration is another one meanwhile.
@@ -99,7 +100,7 @@ class Machinery:
     calls_tool: Callable[[Exchange, bytes], bool]
     give_back: Callable[[], None]
     imagine: Imagine
-    identify: Callable[[str], Identity | None]
+    identify: Callable[[str, bool], Identity | None]
     store: Callable[[], SharedStore | None] = nothing_shared
 
 

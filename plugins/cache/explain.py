@@ -109,7 +109,7 @@ def read_asked(context: PluginContext, request: AdminRequest) -> Exchange:
         raise ClientError("method, path, keyId and the values of headers are texts")
     exchange = context.imagine(texts[0], texts[1], headers, orjson.dumps(asked["body"]), request.peer)
     if key_id:
-        exchange.identity = Identity(key_id, key_id)
+        exchange.identity = context.identify(key_id, False) or Identity(key_id, key_id)
     return exchange
 
 

@@ -136,9 +136,8 @@ class KeyRoutes:
 
 
 def _find(book: Book, request: AdminRequest) -> VirtualKey:
-    """Find a key by its id or, for people, by its name, which no other key has."""
     wanted = request.params["id"]
-    key = book.get(wanted) or book.named(wanted)
+    key = book.called(wanted)
     if key is None:
         raise UnknownPath(f"there is no key {quote(wanted[:64])}; GET /keys lists those that are there")
     return key

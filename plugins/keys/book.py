@@ -96,6 +96,10 @@ class Book:
         """Find a key by its name."""
         return next((key for key in self._by_id.values() if key.settings.name == name), None)
 
+    def called(self, text: str) -> VirtualKey | None:
+        """Find a key by its id or, for people, by its name, which no other key has."""
+        return self.get(text) or self.named(text)
+
     def find(self, digest: bytes, now_s: float) -> VirtualKey | None:
         """Find the key that a client shows, also one that was rotated while its grace lasts; None if it is no key."""
         key = self._by_digest.get(digest)

@@ -64,9 +64,10 @@ class KeysPlugin(Plugin[KeysConfig]):
         exchange.notes[self.name] = self._gate.admit(exchange)
 
     @hookimpl
-    def identify(self, credential: str) -> Identity | None:
+    def identify(self, text: str, is_credential: bool) -> Identity | None:
         """Find whose key it is, whatever may keep it out at the moment."""
-        key = self._keeper.book.find(digest_of(credential), self.context.wall_clock())
+        book = self._keeper.book
+        key = book.find(digest_of(text), self.context.wall_clock()) if is_credential else book.called(text)
         return None if key is None else key.identity
 
     @hookimpl

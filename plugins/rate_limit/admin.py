@@ -35,8 +35,8 @@ class Limiter(Protocol):
         """Give what is looked through for the fullest buckets."""
         ...
 
-    def recognise(self, credential: str) -> Identity | None:
-        """Tell whose key in clear it is."""
+    def recognise(self, text: str) -> Identity | None:
+        """Tell whose virtual key goes by this name or id, or is this in clear."""
         ...
 
     def received_s(self) -> float:
@@ -102,13 +102,11 @@ class Admin:
     async def _explain(self, request: AdminRequest) -> JsonObject:
         limiter, query = self._limiter, _query(request)
         _check([name for name in query if not name.startswith("header.")], (*EXPLAINED, "header.NAME"))
-        key = query.get("key")
-        caller_id, identity = await self._caller_id(key), None if key is None else limiter.recognise(key)
+        caller_id, identity = await self._caller(query.get("key"))
         if caller_id is None and "ip" not in query:  # who asks, as the request would come without a key
             caller_id = f"peer:{request.peer}"
         exchange = asked(query, caller_id, limiter.received_s(), identity)
-        rules = limiter.sets.of_caller(caller_id) or limiter.sets.of(exchange)
-        levels = await limiter.levels(exchange, rules)
+        levels = await limiter.levels(exchange, limiter.sets.of(exchange))
         holding = [level for level in levels if level.rule.is_enforced and level.wait_us]
         longest = max(holding, key=lambda level: level.wait_us, default=None)
         return {
@@ -123,17 +121,25 @@ class Admin:
     async def _reset(self, request: AdminRequest) -> JsonObject:
         query = _query(request)
         _check(query, FORGOTTEN)  # one that means nothing here could have been meant to spare the others
-        rule, key = query.get("rule"), query.get("key") or query.get("caller")
-        names = {each.name for rules in self._limiter.sets.all() for each in rules.rules}
+        if "key" in query and "caller" in query:
+            raise ClientError("?key and ?caller are two words for the same: give one of them")
+        rule, key = query.get("rule"), query.get("key", query.get("caller"))
+        names = {each.name for each in self._limiter.buckets().rules}
         if rule is not None and rule not in names:
             raise UnknownPath(f"there is no rule {rule[:64]!a}; there are {', '.join(sorted(names)) or 'none'}")
-        caller_id = await self._caller_id(key)
+        caller_id, _ = await self._caller(key)
         return {"forgotten": await self._limiter.forget(rule, caller_id), "rule": rule, "caller": caller_id}
 
-    async def _caller_id(self, text: str | None) -> str | None:
+    async def _caller(self, text: str | None) -> tuple[str | None, Identity | None]:
+        """Find whom an operator names: an id, and who that is where a plugin knows; both None for nobody."""
         if text is None:
-            return None
-        return await caller_id_of(text, self._limiter.buckets().caller_shown_as, self._limiter.recognise)
+            return None, None
+        if not text:
+            raise ClientError("?key: is empty")  # a variable that was not set: all callers are not meant
+        identity = self._limiter.recognise(text)
+        if identity is not None:
+            return f"key:{identity.id}", identity
+        return await caller_id_of(text, self._limiter.buckets().caller_shown_as), None
 
 
 def _query(request: AdminRequest) -> Mapping[str, str]:

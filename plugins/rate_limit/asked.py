@@ -24,20 +24,15 @@ class Asked(Exchange):
         return self.given_id or super().caller_id
 
 
-async def caller_id_of(
-    text: str, shown_as: Callable[[str], Awaitable[str | None]], identify: Callable[[str], Identity | None]
-) -> str:
-    """Find the id of a caller.
+async def caller_id_of(text: str, shown_as: Callable[[str], Awaitable[str | None]]) -> str:
+    """Find the id of a caller that no plugin knows.
 
     Args:
         text: an id as `GET /rate-limits` shows it, a name or address that it shows, or else a key in clear.
         shown_as: finds an id by what is shown.
-        identify: tells whose key in clear it is.
     """
     if CALLER_ID.fullmatch(text):
         return text
-    if (identity := identify(text)) is not None:
-        return f"key:{identity.id}"
     return await shown_as(text) or (f"peer:{text}" if is_address(text) else f"credential:{digest_of(text)}")
 
 

@@ -42,6 +42,9 @@ GRACE_S: Final = 60.0
 OF_OUTPUT: Final[frozenset[Counted]] = frozenset({"outputTokens", "totalTokens", "costUsd"})
 """What grows while an answer comes."""
 
+LONGEST_S: Final = 3600.0
+"""For which a request may be kept by a leaky bucket without a `queue` of its own."""
+
 LOOK_AGAIN_S: Final = 0.05
 """Nobody knows when a request in work ends."""
 
@@ -111,7 +114,7 @@ class Gate:
         if refusal is not None:
             if self._waiting.is_full or not may_wait(refusal):
                 raise self._refuse(exchange, rules, charges, refusal, now_us)
-            waits_s = refusal.rule.queue_us / SECOND_US
+            waits_s = refusal.rule.queue_us / SECOND_US + longest_s(rules)
             return Wait(self._stand(exchange, demands, refusal, now_us), waits_s + GRACE_S)
         delay_us = self._queue(exchange, rules, charges, now_us)
         self._take(exchange, rules, charges, demands, now_us)
@@ -162,22 +165,27 @@ class Gate:
         return None
 
     async def _stand(self, exchange: Exchange, demands: Demands, refusal: Refusal, began_us: int) -> Reply | None:
-        rule = refusal.rule
-        attempt = partial(self._attempt, exchange, demands)
+        rule, delays_us = refusal.rule, [0]
+        attempt = partial(self._attempt, exchange, demands, delays_us)
         if await self._waiting.stand(
             (rule.name, refusal.key), attempt, partial(self._left_s, began_us + rule.queue_us)
         ):
-            return None
+            return await self._go_later(delays_us[-1]) if delays_us[-1] else None
         now_us, rules = self._time.now_us(), self._desk.rules_of(exchange)
         charges = charges_of(rules, exchange, demands, now_us)
         raise self._refuse(exchange, rules, charges, refusal_of(charges, now_us) or refusal, now_us)
 
-    def _attempt(self, exchange: Exchange, demands: Demands) -> float:
-        """Take, or tell after how many seconds to try again; by the rules that are in force then."""
+    def _attempt(self, exchange: Exchange, demands: Demands, delays_us: list[int]) -> float:
+        """Take, or tell after how many seconds to try again; by the rules that are in force then.
+
+        Args:
+            delays_us: how long it has to queue in a leaky bucket, once it has taken, is added.
+        """
         now_us, rules = self._time.now_us(), self._desk.rules_of(exchange)
         charges = charges_of(rules, exchange, demands, now_us)
         refusal = refusal_of(charges, now_us)
         if refusal is None:
+            delays_us.append(self._queue(exchange, rules, charges, now_us, places=1))
             self._take(exchange, rules, charges, demands, now_us)
             return 0.0
         if not may_wait(refusal):
@@ -188,14 +196,20 @@ class Gate:
     def _left_s(self, until_us: int) -> float:
         return (until_us - self._time.now_us()) / SECOND_US
 
-    def _queue(self, exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int) -> int:
-        """Tell how many microseconds a request has to queue in a leaky bucket. Raises Refused: it cannot."""
+    def _queue(self, exchange: Exchange, rules: RuleSet, charges: list[Charge], now_us: int, *, places: int = 0) -> int:
+        """Tell how many microseconds a request has to queue in a leaky bucket.
+
+        Args:
+            places: of those who wait, so many are its own already.
+        Raises:
+            Refused: it cannot queue.
+        """
         longest = longest_queue(charges, now_us)
         if longest is None:
             return 0
         (rule, key, meter, amount), delay_us = longest
         too_long_us = delay_us - rule.queue_us if rule.queue_us else 0
-        if self._waiting.is_full or too_long_us > 0:
+        if self._waiting.count - places >= self._waiting.most or too_long_us > 0:
             wait_us = too_long_us if too_long_us > 0 else delay_us
             refusal = Refusal(rule, key, amount, wait_us, meter.label)
             raise self._refuse(exchange, rules, charges, refusal, now_us)
@@ -229,3 +243,8 @@ class Gate:
 def may_wait(refusal: Refusal) -> bool:
     """Tell whether the rule that has no room lets a request wait for so long."""
     return not is_hopeless(refusal) and refusal.wait_us <= refusal.rule.queue_us
+
+
+def longest_s(rules: RuleSet) -> float:
+    """Tell how long a request may be kept by leaky buckets, in seconds."""
+    return max((rule.queue_us / SECOND_US or LONGEST_S for rule in rules.rules if rule.is_queue), default=0.0)

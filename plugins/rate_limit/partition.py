@@ -5,8 +5,10 @@ from hashlib import blake2b
 from typing import Final
 
 from plugins.rate_limit.addresses import Network, client_address
+from proxy.callers import digest_of
 from proxy.errors import ProxyError
 from proxy.exchange import Candidate, Exchange
+from proxy.redaction import is_secret_name, mask_of
 
 Key = Callable[[Exchange], str]
 
@@ -48,7 +50,7 @@ class Partitions:
 
     def label(self, dimensions: Sequence[str]) -> Callable[[Exchange], str]:
         """Make the function that says for operators whose partition it is; credentials are masked."""
-        keys = [_shown_caller if each == "caller" else self._one(each) for each in dimensions]
+        keys = [_shown_caller if each == "caller" else self._one(each, mask_of) for each in dimensions]
         return lambda exchange: " ".join(_short(key(exchange)) for key in keys) or "all"
 
     def target(self, exchange: Exchange) -> Candidate:
@@ -58,12 +60,15 @@ class Partitions:
         except ProxyError:  # the client is told by who looks for a provider
             return NOBODY
 
-    def _one(self, dimension: str) -> Key:
+    def _one(self, dimension: str, hide: Callable[[str], str] = digest_of) -> Key:
+        """Make the function for one dimension; what a header that is secret says is hidden."""
         found = self._simple.get(dimension)
         if found is not None:
             return found
-        name = dimension.removeprefix("header:").lower().encode("ascii")
-        return lambda exchange: bounded(exchange.request.fields.get(name, b"").decode("latin-1"))
+        name = dimension.removeprefix("header:").lower()
+        write = hide if is_secret_name(name) else bounded
+        field = name.encode("ascii")
+        return lambda exchange: write(exchange.request.fields.get(field, b"").decode("latin-1"))
 
     def _ip(self, exchange: Exchange) -> str:
         if not self._trusted:

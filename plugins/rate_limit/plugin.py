@@ -112,7 +112,7 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         """Settle what was reserved by what was spent."""
         note: Open | SharedOpen | None = exchange.notes.pop(NOTE, None)
         if note is None:
-            if exchange.is_background:
+            if exchange.is_background and not self._is_shared:
                 self._gate.charge(exchange, self.sets.of(exchange))
             return None
         if isinstance(note, SharedOpen):
@@ -151,12 +151,11 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
 
     def buckets(self) -> Fullest:
         """Give what is looked through for the fullest buckets."""
-        rules = {id(rule.table): rule for rules in reversed(self.sets.all()) for rule in rules.rules}
-        return Fullest(list(rules.values()), self._time.now_us)
+        return Fullest(list(self._tables.rules.values()), self._time.now_us)
 
-    def recognise(self, credential: str) -> Identity | None:
-        """Tell whose key in clear it is."""
-        return self.context.identify(credential)
+    def recognise(self, text: str) -> Identity | None:
+        """Tell whose virtual key goes by this name or id, or is this in clear."""
+        return self.context.identify(text.removeprefix("key:"), False) or self.context.identify(text, True)
 
     def received_s(self) -> float:
         """Give the time at which a request would come."""

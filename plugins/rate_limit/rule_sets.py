@@ -38,6 +38,8 @@ class Tables:
     def __init__(self, room: Room) -> None:
         self.room = room
         self._tables: dict[Identity, Table] = {}
+        self.rules: dict[Identity, Rule] = {}
+        """The last rule that was made for each, for operators: also those of virtual keys, whatever else changed."""
 
     def of(self, spec: RuleSpec) -> Table:
         """Give the table of a rule."""
@@ -51,6 +53,7 @@ class Tables:
         gone = [each for each in self._tables if each not in identities and not each[0].startswith(OF_KEYS)]
         for identity in gone:
             self.room.close(self._tables.pop(identity))
+            self.rules.pop(identity, None)
 
 
 class RuleSets:
@@ -66,7 +69,8 @@ class RuleSets:
         self.general = self._make([*self._simple, *self._listed])
         """For everybody who has nothing of their own."""
         self._callers = config.callers
-        self._known: dict[tuple[str, tuple[Allowance, ...] | None], RuleSet] = {}
+        self._known: dict[tuple[str | None, tuple[Allowance, ...]], RuleSet] = {}
+        """By the name under which a caller has settings of its own, and what its virtual key allows."""
 
     @property
     def identities(self) -> set[Identity]:
@@ -76,52 +80,43 @@ class RuleSets:
             specs += simple_specs(self._config, caller)
         return {spec.identity for spec in specs}
 
-    def of_caller(self, caller_id: str | None) -> RuleSet | None:
-        """Give the rules of a caller who has come before and has some of its own, such as a virtual key."""
-        found = [rules for known, rules in self._known.items() if known[0] == caller_id]
-        return found[-1] if found else None
-
-    def all(self) -> list[RuleSet]:
-        """List the sets that are made, the general one first."""
-        return [self.general, *self._known.values()]
-
     def of(self, exchange: Exchange) -> RuleSet:
         """Give the rules that hold for a request."""
         identity = exchange.identity
-        if not self._callers and (identity is None or not identity.limits):
+        allowances = () if identity is None else identity.limits
+        name = self._name_of(exchange) if self._callers else None
+        if name is None and not allowances:
             return self.general
-        key = (exchange.caller_id, None if identity is None else identity.limits)
+        key = (name, allowances)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            found = self._known[key] = self._own(exchange)
+            found = self._known[key] = self._own(None if name is None else self._callers[name], allowances)
         return found
 
-    def _own(self, exchange: Exchange) -> RuleSet:
-        settings, identity = self._settings_of(exchange), exchange.identity
-        allowances = () if identity is None else identity.limits
-        if settings is None and not allowances:
-            return self.general
+    def _own(self, settings: CallerSettings | None, allowances: tuple[Allowance, ...]) -> RuleSet:
         specs = [] if settings is not None and settings.exempt else simple_specs(self._config, settings)
         specs += listed_specs(self._config, settings)
         if settings is not None and settings.exempt:
             specs = [spec for spec in specs if "caller" not in spec.per]
         return self._make([*specs, *allowance_specs(self._config, allowances)])
 
-    def _settings_of(self, exchange: Exchange) -> CallerSettings | None:
-        """Find what is set for a caller: by its id, by the name or id of its key, or by its address."""
-        identity = exchange.identity
-        names = [exchange.caller_id]
+    def _name_of(self, exchange: Exchange) -> str | None:
+        """Find under what name a caller has settings: its id, the name or id of its key, or its address."""
+        identity, caller_id = exchange.identity, exchange.caller_id
+        names = [caller_id]
         if identity is not None:
             names += [identity.id, identity.name]
-        elif exchange.caller is None:
+        elif caller_id.startswith("peer:"):
             names.append(exchange.peer)
-        return next((self._callers[name] for name in names if name in self._callers), None)
+        return next((name for name in names if name in self._callers), None)
 
     def _make(self, specs: Sequence[RuleSpec]) -> RuleSet:
         return RuleSet(self._rule(spec) for spec in specs)
 
     def _rule(self, spec: RuleSpec) -> Rule:
-        partitions = self._partitions
-        return Rule(spec, self._tables.of(spec), partitions.key(spec.per), partitions.label(spec.per), self._decisions)
+        partitions, tables = self._partitions, self._tables
+        rule = Rule(spec, tables.of(spec), partitions.key(spec.per), partitions.label(spec.per), self._decisions)
+        tables.rules[spec.identity] = rule
+        return rule

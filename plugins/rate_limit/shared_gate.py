@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from plugins.rate_limit.admission import Demands, Refusal, wants
 from plugins.rate_limit.demand import Guess, true_demand
-from plugins.rate_limit.gate import GRACE_S, LOOK_AGAIN_S, NOTE, OF_OUTPUT, Desk, Gate, may_wait
+from plugins.rate_limit.gate import GRACE_S, LONGEST_S, LOOK_AGAIN_S, NOTE, OF_OUTPUT, Desk, Gate, may_wait
 from plugins.rate_limit.level import Level
 from plugins.rate_limit.limit import SECOND_US
 from plugins.rate_limit.owed import Owed
@@ -26,9 +26,6 @@ from proxy.plugin import Spawn
 from proxy.store import SharedStore, StoreUnavailable
 
 OnFailure = Literal["open", "closed", "local"]
-
-LONGEST_S: Final = 3600.0
-"""For which a request may be kept by a leaky bucket without a `queue` of its own."""
 
 UNAVAILABLE: Final = "rate_limit_unavailable"
 
@@ -75,7 +72,7 @@ class SharedGate:
 
     def admit(self, exchange: Exchange) -> Wait:
         """Ask the server, outside the hook."""
-        return Wait(self._admit(exchange), LONGEST_S + GRACE_S)
+        return Wait(self._admit(exchange), 2 * LONGEST_S + GRACE_S)  # there, and again here when it gives no answer
 
     async def _admit(self, exchange: Exchange) -> Reply | None:
         began_us, request_id = self._desk.time.now_us(), f"{self._prefix}{next(self._numbers):x}"

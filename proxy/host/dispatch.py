@@ -305,33 +305,29 @@ def ask_routes(hook: Hook) -> Sequence[AdminRoute]:
 
 def ask_issues(hook: Hook, containment: Containment) -> Sequence[Issue]:
     """Call `config_issues`; nothing when it fails."""
-    return ask_aside(hook, containment, check_issues) or ()
+    return ask_aside(hook, containment, check_issues, hook.call) or ()
 
 
-def ask_identity(hook: Hook, containment: Containment, credential: str) -> Identity | None:
+def ask_identity(hook: Hook, containment: Containment, text: str, is_credential: bool) -> Identity | None:
     """Call `identify`; None when it fails, of which only the kind is told: the words may repeat the credential."""
 
-    def ask(credential: str) -> object:
+    def ask() -> object:
         try:
-            return tame(hook.call, credential)
+            return tame(hook.call, text, is_credential)
         except Exception as error:  # foreign code
             raise RuntimeError(type(error).__name__) from None
 
-    return ask_aside(hook, containment, check_identity, credential, call=ask)
+    return ask_aside(hook, containment, check_identity, ask)
 
 
 def ask_aside(
-    hook: Hook,
-    containment: Containment,
-    check: Callable[[object], AnswerT],
-    *arguments: object,
-    call: Callable[..., object] | None = None,
+    hook: Hook, containment: Containment, check: Callable[[object], AnswerT], call: Callable[[], object]
 ) -> AnswerT | None:
     """Call a plain hook outside of requests; a failure is told and counted, is None, and never switches it off."""
     started = perf_counter()
     hook.stats.calls.value += 1
     try:
-        return check(tame(call or hook.call, *arguments))
+        return check(tame(call))
     except Exception as error:  # foreign code
         containment.noted(hook, error)
         return None

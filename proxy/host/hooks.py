@@ -21,7 +21,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "stream_filter": ("exchange",),
     "post_response": ("exchange",),
     "admin_routes": (),
-    "identify": ("credential",),
+    "identify": ("text", "is_credential"),
     "reset": (),
     "config_issues": (),
 }

@@ -99,9 +99,10 @@ class PluginHost:
         hooks = self._of_enabled("config_issues")
         return [issue for hook in hooks for issue in ask_issues(hook, self._containment)]
 
-    def identify(self, credential: str) -> Identity | None:
-        """Ask the enabled plugins, one after the other, whom a credential would be recognised as."""
-        answers = (ask_identity(hook, self._containment, credential) for hook in self._of_enabled("identify"))
+    def identify(self, text: str, is_credential: bool) -> Identity | None:
+        """Ask the enabled plugins, one after the other, whom a caller would be recognised as."""
+        hooks = self._of_enabled("identify")
+        answers = (ask_identity(hook, self._containment, text, is_credential) for hook in hooks)
         return next((found for found in answers if found is not None), None)
 
     async def reset(self) -> dict[str, JsonObject]:

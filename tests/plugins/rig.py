@@ -21,7 +21,7 @@ NO_CORE: Final = (
     lambda exchange, body: False,
     lambda: None,
     lambda method, target, headers, body, peer: make_exchange(body),
-    lambda credential: None,
+    lambda text, is_credential: None,
 )
 """What a plugin gets of a core that is not there: no folder, candidates, refresh, other form of a reply, tools."""
 

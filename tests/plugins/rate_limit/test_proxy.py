@@ -411,3 +411,103 @@ async def test_virtual_key_in_clear_is_explained_as_what_it_counts_for() -> None
     assert stranger["caller"].startswith("credential:")
     assert reset["caller"] == f"key:{made['id']}"
     assert (missing["outcome"], kept["outcome"]) == ("miss", "hit")
+
+
+async def made(proxy: ProxyHarness, name: str, **limits: int) -> Any:
+    reply = await proxy.request("POST", "/keys", {"name": name, "limits": limits})
+    assert reply.status == 201, reply.body
+    return orjson.loads(reply.body)
+
+
+async def chat_statuses(proxy: ProxyHarness, key: str, count: int) -> list[int]:
+    headers, body = {"Authorization": f"Bearer {key}"}, {"model": "echo/m", "messages": MESSAGES}
+    return [(await proxy.request("POST", "/v1/chat/completions", body, headers)).status for _ in range(count)]
+
+
+async def test_explaining_changes_nothing_of_what_holds() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(
+            providers={"echo": {"type": "echo"}},
+            keys={"enabled": True},
+            rateLimit={
+                "enabled": True,
+                "perHour": 1,
+                "burstSize": 1,
+                "callers": {"team-a": {"perHour": 100, "burstSize": 3}, "192.0.2.7": {"exempt": True}},
+            },
+        )
+        key, other = await made(proxy, "team-a"), await made(proxy, "team-b")
+        asked = [
+            await call(proxy, "POST", "/rate-limits/explain", {"key": each})
+            for each in (f"key:{key['id']}", key["id"], "team-a", key["text"])
+        ]
+        await call(proxy, "POST", "/rate-limits/explain", {"key": other["text"], "ip": "192.0.2.7"})
+        await call(proxy, "POST", "/rate-limits/explain", {"key": "sk-of-nobody-0001", "ip": "192.0.2.7"})
+
+        own, general = await chat_statuses(proxy, key["text"], 4), await chat_statuses(proxy, other["text"], 2)
+
+    assert {each["caller"] for each in asked} == {f"key:{key['id']}"}
+    assert [each["rules"][0]["left"] for each in asked] == [3] * 4
+    assert (own, general) == ([200, 200, 200, 429], [200, 429])
+
+
+async def test_limits_of_a_key_are_explained_as_they_are_and_reset_after_any_change() -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(
+            providers={"echo": {"type": "echo"}}, keys={"enabled": True}, rateLimit={"enabled": True, "perHour": "none"}
+        )
+        key = await made(proxy, "web", requestsPerDay=1)
+        unused = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
+        first = await chat_statuses(proxy, key["text"], 2)
+        await call(proxy, "PATCH", f"/keys/{key['id']}", {"limits": {"requestsPerDay": 2}})
+        wider = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
+        second = await chat_statuses(proxy, key["text"], 2)
+        await call(proxy, "PATCH", "/config", {"rateLimit": {"perMinute": 1000}})
+        used_up = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
+        shown = await call(proxy, "GET", "/rate-limits")
+        reset = await call(proxy, "POST", "/rate-limits/reset", {"key": "web", "rule": "key.requestsPerDay"})
+        third = await chat_statuses(proxy, key["text"], 1)
+
+    assert [each["rule"] for each in unused["rules"]] == ["key.requestsPerDay"]
+    assert (first, second, third) == ([200, 429], [200, 429], [200])
+    assert (wider["wouldPass"], used_up["refusedBy"]) == (True, "key.requestsPerDay")
+    assert "key.requestsPerDay" in {each["rule"] for each in shown["fullest"]}
+    assert reset == {"forgotten": 1, "rule": "key.requestsPerDay", "caller": f"key:{key['id']}"}
+
+
+@pytest.mark.parametrize("body", [{"key": ""}, {"caller": ""}, {"key": "a", "caller": "b"}])
+async def test_reset_of_a_caller_who_is_not_named_forgets_nobody(body: dict[str, str]) -> None:
+    async with ProxyHarness() as proxy:
+        await proxy.start(
+            providers={"echo": {"type": "echo"}}, rateLimit={"enabled": True, "perHour": 1, "burstSize": 1}
+        )
+        await statuses(proxy, 1)
+
+        reply = await proxy.request("POST", "/rate-limits/reset", body)
+
+        assert reply.status == 400
+        assert await statuses(proxy, 1) == [429]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "X-Session-Token"])
+async def test_secret_header_that_is_counted_by_is_shown_to_nobody(name: str) -> None:
+    canary = "Bearer sk-canary-of-a-counted-header-0001"
+    async with ProxyHarness() as proxy:
+        await proxy.start(
+            providers={"echo": {"type": "echo"}},
+            rateLimit={
+                "enabled": True,
+                "perHour": "none",
+                "rules": [{"name": "r", "per": [f"header:{name}"], "amount": 1, "period": "1d"}],
+            },
+        )
+        body = {"model": "echo/m", "messages": MESSAGES}
+        ended = [
+            (await proxy.request("POST", "/v1/chat/completions", body, {name: text})).status
+            for text in (canary, canary, "Bearer another-secret-000002")
+        ]
+        shown = (await proxy.request("GET", "/rate-limits")).body.decode()
+
+    assert ended == [200, 429, 200]
+    assert "canary" not in shown
+    assert not any("canary" in event.message for event in proxy.events.recent())

@@ -199,3 +199,24 @@ async def test_requests_at_once_may_wait_for_another_to_end() -> None:
     await task
 
     assert rig.now_s < BEGIN_S + 1
+
+
+async def test_who_waited_for_a_place_still_queues_in_the_leaky_bucket() -> None:
+    rig = LimitRig(
+        rules=[
+            {"name": "leaky", "amount": 1, "period": "1s", "burst": 10, "algorithm": "leaky-bucket"},
+            {"name": "par", "counts": "concurrent", "amount": 1, "queue": "30s"},
+        ]
+    )
+    first, second = request(), request()
+    assert rig.plugin.pre_request(first) is None
+    wait = rig.wait(second)
+    task = follow(wait)
+    rig.plugin.post_response(first)
+    rig.naps.clear()
+
+    await task
+
+    assert max(rig.naps) == pytest.approx(1.0, abs=0.1)
+    assert wait.deadline_s > 3600
+    assert rig.plugin._waiting.count == 0
