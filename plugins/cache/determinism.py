@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from proxy.exchange import JsonObject
 
-ALWAYS: Final = frozenset({"embeddings", "count_tokens", "models", "model"})
+ALWAYS: Final = frozenset({"embeddings", "embed", "embed_batch", "count_tokens"})
 """Operations in which nothing is drawn."""
 
 PLACES: Final = ("generationConfig", "generation_config", "options")

@@ -81,7 +81,7 @@ class Explainer:
                 return (verdict.outcome, verdict.reason) if can_be_given else ("miss", "kept in another form")
         else:
             verdict = None
-        if self._desk.flights.find(question.key) is not None and not question.wishes.no_cache:
+        if self._desk.joinable(question) is not None:
             return "coalesced", "the same question is being answered now"
         return "miss", "absent" if verdict is None else verdict.reason
 

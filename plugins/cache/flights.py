@@ -48,7 +48,7 @@ class Flights:
 
     async def follow(
         self, exchange: Exchange, recording: Recording, question: Question, lead: Lead, arrange: Arrange
-    ) -> Reply | None:
+    ) -> tuple[Reply, Recording] | None:
         """Wait for another's answer.
 
         When the call fails, the first who notices makes it again and the others wait for that one; when that fails too,
@@ -57,14 +57,14 @@ class Flights:
         Args:
             question: the exchange's own; it may want the answer in another manner.
         Returns:
-            The answer; None where the exchange is to call for itself.
+            The answer, and the call that it is of; None where the exchange is to call for itself.
         Raises:
             Refused: the calls failed; it says how.
         """
         while True:
             reply = await self._from(exchange, recording, question.shape, arrange)
             if reply is not None:
-                return reply
+                return reply, recording
             current = self._under_way.get(question.key)
             if current is not None and current is not recording and current.state != "failed":
                 recording = current
@@ -72,6 +72,9 @@ class Flights:
             last = recording
             while last.successor is not None:
                 last = last.successor
+            if last is not recording and last.state != "failed":  # one who had waited longer has called, and it is over
+                recording = last
+                continue
             failures = last.failures_before + (last.state == "failed")
             if failures >= MOST_FAILURES:
                 raise told(last)

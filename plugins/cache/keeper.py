@@ -97,8 +97,11 @@ class Keeper:
     def _keep(self, entry: Entry, now_s: float) -> None:
         if not self._is_shared:
             if not self._store.put(entry, now_s):
-                self._ledger.declined("no room")
-        elif (data := encode(entry)) is not None:
+                is_over = now_s - entry.stored_s >= entry.ttl_s + self._grace_s
+                self._ledger.declined("no time to live" if is_over else "no room")
+        elif (data := encode(entry)) is None:
+            self._ledger.declined("cannot be written")
+        else:
             writing = self._keep_shared(entry, data, entry.ttl_s + self._grace_s)
             try:
                 self._context.spawn(writing, name="cache entry")

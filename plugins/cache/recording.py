@@ -64,7 +64,7 @@ class Recording:
     failures_before = 0
     """Calls for the same question that failed one after the other before this one."""
     successor: "Recording | None" = None
-    """After it has failed: the call of one who waited for it."""
+    """After it has failed, or kept others waiting for too long: the call of one who waited for it."""
     _body: bytes | None = None
     _offset = 0
     """Parts that are gone already."""

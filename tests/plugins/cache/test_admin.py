@@ -1,5 +1,6 @@
 """What operators see of the cache, may throw away, and may ask about a request."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -163,6 +164,36 @@ async def test_explain_takes_the_bare_body_and_other_paths(cached: ProxyHarness)
 
     assert (bare["outcome"], other["outcome"], other["reason"]) == ("hit", "miss", "absent")
     assert (stateful["outcome"], listing["outcome"]) == ("bypass", "bypass")
+
+
+@pytest.mark.parametrize(
+    ("headers", "settings", "expected"),
+    [
+        ({}, {}, ("coalesced", "the same question is being answered now")),
+        ({}, {"coalesce": False}, ("miss", "absent")),
+        ({"Cache-Control": "no-cache"}, {}, ("miss", "absent")),
+        ({"Cache-Control": "no-store"}, {}, ("miss", "absent")),
+        ({"Cache-Control": "only-if-cached"}, {}, ("miss", "absent")),
+    ],
+)
+async def test_explain_tells_who_would_wait_for_a_call_under_way(
+    proxy: ProxyHarness,
+    upstream: FakeProvider,
+    headers: dict[str, str],
+    settings: dict[str, Any],
+    expected: tuple[str, str],
+) -> None:
+    gate = asyncio.Event()
+    upstream.stream(["Pa", "ris"], gate=gate)
+    await proxy.start(providers={"vendor": upstream.provider()}, cache={"enabled": True, **settings})
+
+    asking = asyncio.create_task(ask(proxy, stream=True))
+    await upstream.wait_for_request()
+    told = await explain(proxy, headers)
+    gate.set()
+    await asking
+
+    assert (told["outcome"], told["reason"]) == expected
 
 
 async def test_explain_changes_no_count(cached: ProxyHarness) -> None:

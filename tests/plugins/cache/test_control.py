@@ -6,7 +6,18 @@ import orjson
 import pytest
 
 from proxy.testing import FakeProvider, ProxyHarness, RawClient
-from tests.plugins.cache.rig import STREAMED, WHOLE, Clock, ask, begin, plugin_of, said, store_of, until_idle
+from tests.plugins.cache.rig import (
+    STREAMED,
+    WHOLE,
+    Clock,
+    ask,
+    begin,
+    not_kept,
+    plugin_of,
+    said,
+    store_of,
+    until_idle,
+)
 
 HIT, STALE = (200, "hit", None), (200, "stale", None)
 MISSES = {name: (200, "miss", name) for name in ("absent", "expired", "no-cache")}
@@ -128,6 +139,18 @@ async def test_ttl_of_a_request_counts_for_its_own_answer(
     assert said(await ask(proxy)) == outcome
 
 
+async def test_answer_with_no_time_to_live_is_told_apart_from_one_for_which_there_is_no_room(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    await begin(proxy, upstream, ttl=60, maxBytes="4KB", maxEntry="4KB")
+    await ask(proxy, headers={"X-Cache-TTL": "0"})
+    upstream.reply("Paris" * 700)
+
+    await ask(proxy)
+
+    assert not_kept(proxy) == {"no time to live": 1, "no room": 1}
+
+
 async def test_equal_salts_share_and_others_do_not(proxy: ProxyHarness, upstream: FakeProvider) -> None:
     await begin(proxy, upstream)
 
@@ -203,6 +226,8 @@ async def test_every_outcome_is_told_and_counted(proxy: ProxyHarness, upstream: 
     counts = [described[name] for name in ("misses", "hits", "stale", "bypassed", "refreshed", "coalesced")]
     assert counts == [2, 1, 1, 1, 1, 0]
     assert described["missesByReason"] == {"absent": 2}
+    metrics = (await proxy.request("GET", "/metrics")).text
+    assert 'cache_misses_total{reason="absent"} 2' in metrics
     assert outcomes[-1] == (400, "miss", "absent")
 
 

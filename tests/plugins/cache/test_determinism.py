@@ -36,8 +36,9 @@ def test_who_says_neither_has_an_answer_drawn(document: dict[str, object] | None
     assert not is_deterministic("chat", document)
 
 
-def test_embeddings_are_never_drawn() -> None:
-    assert is_deterministic("embeddings", {"temperature": 1})
+@pytest.mark.parametrize("operation", ["embeddings", "embed", "embed_batch", "count_tokens"])
+def test_vectors_and_counts_are_never_drawn(operation: str) -> None:
+    assert is_deterministic(operation, {"temperature": 1})
 
 
 VALUES = st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)

@@ -36,6 +36,9 @@ async def start(proxy: ProxyHarness, upstream: FakeProvider, **cache: object) ->
 
 LATE = Faults(delay_s=0.15)
 
+TOKENS = 10
+"""What an answer of the provider takes, in and out."""
+
 
 async def test_failed_call_is_made_again_by_one_who_waits_and_not_by_all(
     proxy: ProxyHarness, upstream: FakeProvider
@@ -53,6 +56,7 @@ async def test_failed_call_is_made_again_by_one_who_waits_and_not_by_all(
     assert [each.status for each in replies] == [503, *[200] * 49]
     assert sorted(said(each)[1] or "" for each in replies[1:]) == [*["coalesced"] * 48, "miss"]
     assert upstream.requests_seen == 2
+    assert plugin_of(proxy)._ledger.describe()["saved"]["tokens"] == 48 * TOKENS
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
@@ -169,6 +173,27 @@ async def test_stuck_leader_is_waited_for_only_so_long_and_then_one_call_is_made
 
     assert {each.status for each in replies} == {200}
     assert sorted(said(each)[1] or "" for each in replies) == [*["coalesced"] * 29, "miss"]
+    assert upstream.requests_seen == 2
+
+
+async def test_who_waited_for_a_stuck_leader_takes_what_one_who_waited_longer_has_got_since(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    upstream.once.reply("never", faults=Faults(never_answer=True))
+    await start(proxy, upstream, coalesceWait="200ms")
+
+    async with Crowd(proxy) as crowd:
+        stuck = (await crowd.ask(1))[0]
+        await upstream.wait_for_request()
+        earlier = await crowd.ask(1)
+        await asyncio.sleep(0.1)
+        later = await crowd.ask(3)
+        replies = await read_all([*earlier, *later])
+        stuck.reset()
+        await upstream.wait_for_disconnect()
+    await until_idle(proxy)
+
+    assert [said(each)[1] for each in replies] == ["miss", *["coalesced"] * 3]
     assert upstream.requests_seen == 2
 
 

@@ -137,6 +137,19 @@ async def test_request_that_wants_nothing_asked_or_kept_has_nothing_fetched(
     assert (said(reply)[1], upstream.requests_seen) == ("stale", 1)
 
 
+async def test_client_that_takes_what_is_stale_has_nothing_fetched_where_nothing_is_to_be(
+    proxy: ProxyHarness, upstream: FakeProvider, clock: Clock
+) -> None:
+    await start(proxy, upstream, staleWhileRevalidate=0, staleIfError=3600)
+    await ask(proxy)
+    clock.now_s += 61
+
+    reply = await ask(proxy, headers={"Cache-Control": "max-stale"})
+    await until_idle(proxy)
+
+    assert (said(reply)[1], upstream.requests_seen) == ("stale", 1)
+
+
 # -- in place of an error --------------------------------------------------------------------------------------------
 
 
