@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from proxy.errors import Cancelled, PluginFailed, ProxyError, Refused, UpstreamError
 from proxy.exchange import Exchange, write_headers
@@ -17,6 +16,7 @@ from proxy.formats.attempts import attempt_lines
 from proxy.formats.base import Format
 from proxy.server.answers import PROBLEM, problem_body
 from proxy.server.connection import ServerProtocol
+from proxy.server.serving import CLOSE, KEEP_ALIVE, Written
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -48,30 +48,6 @@ NO_OPERATION: Final = "none"
 
 PROBLEM_JSON: Final = (b"Content-Type", PROBLEM.encode())
 JSON: Final = (b"Content-Type", b"application/json")
-
-
-class Written(web.StreamResponse):
-    """What aiohttp gets back when all is written: says only whether the connection goes on. Holds no state."""
-
-    def __init__(self, keep_alive: bool) -> None:
-        super().__init__()
-        self._may_keep_alive = keep_alive
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection may carry another request."""
-        return self._may_keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Do nothing: all is written."""
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: all is written."""
-
-
-KEEP_ALIVE: Final = Written(True)
-CLOSE: Final = Written(False)
 
 
 class ClientSink:

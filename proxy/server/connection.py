@@ -12,6 +12,7 @@ from proxy.events import Events
 from proxy.exchange import Exchange
 from proxy.server.answers import plain_error
 from proxy.server.facts import HeaderFacts
+from proxy.server.serving import RequestLoop
 
 SWEEP_S: Final = 1.0
 
@@ -27,7 +28,7 @@ SAME_NEWS_EVERY_S: Final = 10.0
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class ServerProtocol(web.RequestHandler):
+class ServerProtocol(RequestLoop):
     """One client connection.
 
     Source: aiohttp 3.14.5 has no deadline for request headers, and answers parse errors with its own text and a

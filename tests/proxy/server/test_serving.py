@@ -1,0 +1,253 @@
+"""The loop over a connection's requests: as aiohttp's own, but in the connection's task."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+
+import pytest
+from aiohttp import web
+
+from proxy.events import Events
+from proxy.server.connection import ConnectionServer, Handler
+from proxy.server.serving import CLOSE, KEEP_ALIVE
+from proxy.testing import RawClient
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+MADE_FROM = {
+    "start": "2e565fd40c8e04fb",
+    "_handle_request": "a88a34ee65a2714c",
+    "finish_response": "b7eb53db8f4b30ca",
+    "_process_keepalive": "b472e0fb8445ce42",
+    "connection_lost": "df2fe6e95fd04c7c",
+    "shutdown": "5eb4bd473db61e84",
+}
+"""Digests of what `RequestLoop` stands in for or relies on in aiohttp. Where one differs, read the new source first."""
+
+
+def test_what_the_loop_was_made_from_is_still_what_aiohttp_does() -> None:
+    sources = {name: inspect.getsource(getattr(web.RequestHandler, name)) for name in MADE_FROM}
+
+    assert {name: sha256(source.encode()).hexdigest()[:16] for name, source in sources.items()} == MADE_FROM
+
+
+@asynccontextmanager
+async def serving(handler: Handler, keep_alive_s: float = 60.0) -> AsyncIterator[tuple[ConnectionServer, str]]:
+    manager = ConnectionServer(
+        handler,
+        header_timeout_s=lambda: 10.0,
+        max_connections=lambda: 100,
+        keep_alive_s=lambda: keep_alive_s,
+        goes_on=lambda _: False,
+        events=Events(),
+    )
+    server = await asyncio.get_running_loop().create_server(manager, "127.0.0.1", 0)
+    try:
+        yield manager, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await manager.shutdown(5)
+        manager.close()
+
+
+def writing(act: Callable[[web.BaseRequest], object], *, goes_on: bool = True) -> Handler:
+    """Make a handler that writes past aiohttp, as the data side does."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        act(request)
+        assert request.transport is not None
+        request.transport.write(OK)
+        return KEEP_ALIVE if goes_on else CLOSE
+
+    return handle
+
+
+async def test_requests_of_a_connection_run_in_its_one_task() -> None:
+    tasks: list[object] = []
+
+    async with (
+        serving(writing(lambda _: tasks.append(asyncio.current_task()))) as (_, url),
+        RawClient(url) as client,
+    ):
+        replies = [await client.request("GET", "/") for _ in range(3)]
+
+    assert [each.body for each in replies] == [b"ok"] * 3
+    assert (len(tasks), len(set(tasks))) == (3, 1)
+
+
+async def test_pipelined_requests_are_answered_in_order_also_more_than_are_read_ahead() -> None:
+    seen: list[str] = []
+
+    async with (
+        serving(writing(lambda request: seen.append(request.path))) as (_, url),
+        RawClient(url) as client,
+    ):
+        await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(300)))
+        replies = [await client.read_response() for _ in range(300)]
+
+    assert {each.status for each in replies} == {200}
+    assert seen == [f"/{number}" for number in range(300)]
+
+
+async def test_answer_made_by_aiohttp_is_sent_by_it() -> None:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=request.path)
+
+    async with serving(handle) as (_, url), RawClient(url) as client:
+        replies = [await client.request("GET", path) for path in ("/a", "/b")]
+
+    assert [each.text for each in replies] == ["/a", "/b"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("ours"), 500), (TimeoutError(), 504)])
+async def test_what_a_handler_raises_is_put_into_words_and_ends_the_connection(error: Exception, status: int) -> None:
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        raise error
+
+    async with serving(handle) as (_, url), RawClient(url) as client:
+        reply = await client.request("GET", "/")
+        rest = await client.read_until_closed()
+
+    assert (reply.status, b"ours" in reply.body, rest) == (status, False, b"")
+
+
+async def test_lost_connection_that_a_handler_notices_ends_without_an_answer() -> None:
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        raise ConnectionResetError
+
+    async with serving(handle) as (_, url), RawClient(url) as client:
+        await client.send(GET)
+        got = await client.read_until_closed()
+
+    assert got == b""
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_connection_whose_request_was_not_read_to_its_end_is_not_used_again(is_read: bool) -> None:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if is_read:
+            await request.read()
+        assert request.transport is not None
+        request.transport.write(OK)
+        return KEEP_ALIVE
+
+    async with serving(handle) as (manager, url), RawClient(url) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        if is_read:
+            await client.send(b"+half")
+        reply = await client.read_response()
+        await asyncio.sleep(0.05)
+        is_kept = bool(manager.connections)
+
+    assert (reply.body, is_kept) == (b"ok", is_read)
+
+
+async def test_who_still_reads_a_request_that_was_answered_hears_that_no_more_comes() -> None:
+    reading: list[asyncio.Task[bytes]] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        reading.append(asyncio.create_task(request.content.read()))
+        await asyncio.sleep(0)
+        assert request.transport is not None
+        request.transport.write(OK)
+        return KEEP_ALIVE
+
+    async with serving(handle) as (_, url), RawClient(url) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        await client.read_response()
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionResetError):
+                await reading[0]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_answer_says_whether_the_connection_goes_on(goes_on: bool) -> None:
+    async with serving(writing(lambda _: None, goes_on=goes_on)) as (manager, url), RawClient(url) as client:
+        await client.request("GET", "/")
+        await asyncio.sleep(0.05)
+        is_kept = bool(manager.connections)
+
+    assert is_kept is goes_on
+
+
+async def test_connection_that_asks_no_more_is_closed_after_its_time() -> None:
+    async with serving(writing(lambda _: None), keep_alive_s=0.1) as (_, url), RawClient(url) as client:
+        await client.request("GET", "/")
+        async with asyncio.timeout(5):
+            rest = await client.read_until_closed()
+
+    assert rest == b""
+
+
+async def test_wish_to_speak_another_protocol_is_answered_like_any_other_request() -> None:
+    upgrade = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    seen: list[str] = []
+
+    async with (
+        serving(writing(lambda request: seen.append(request.path))) as (_, url),
+        RawClient(url) as client,
+    ):
+        first = await client.request("GET", "/first")
+        await client.send(upgrade)
+        reply = await client.read_response()
+        await client.send(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+        after = await client.read_response()
+
+    assert [each.status for each in (first, reply, after)] == [200] * 3
+    assert seen == ["/first", "/a", "/b"]
+
+
+async def test_what_cannot_be_parsed_after_a_good_request_is_refused() -> None:
+    async with serving(writing(lambda _: None)) as (_, url), RawClient(url) as client:
+        await client.request("GET", "/")
+        await client.send(b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
+        reply = await client.read_response()
+        rest = await client.read_until_closed()
+
+    assert (reply.status, rest) == (400, b"")
+
+
+async def test_stop_waits_for_the_request_in_work() -> None:
+    gate, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        has_begun.set()
+        await gate.wait()
+        assert request.transport is not None
+        request.transport.write(OK)
+        return KEEP_ALIVE
+
+    async with serving(handle) as (manager, url), RawClient(url) as client:
+        await client.send(GET)
+        await has_begun.wait()
+        stopping = asyncio.create_task(manager.shutdown(5))
+        await asyncio.sleep(0.05)
+        is_waiting = not stopping.done()
+        gate.set()
+        reply = await client.read_response()
+        await stopping
+
+    assert (is_waiting, reply.body) == (True, b"ok")
+
+
+async def test_client_that_leaves_cancels_its_request() -> None:
+    has_begun, is_cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
+        return KEEP_ALIVE
+
+    async with serving(handle) as (_, url):
+        async with RawClient(url) as client:
+            await client.send(GET)
+            await has_begun.wait()
+        async with asyncio.timeout(5):
+            await is_cancelled.wait()
