@@ -55,31 +55,32 @@ class Bucket(Meter):
         if full_at < now:
             full_at = now
         self._full_at = full_at + amount * limit.period_us
-        part = now_us // limit.part_us
-        if part == self._part:  # as `_note`: a call of it would take as long as all of this
+        if now_us < self._part_ends_us:  # as `_note`: a call of it would take as long as all of this
             self._in_part += amount
         else:
-            self._turn(part, amount)
+            self._turn(now_us, amount)
 
     def spend(self, now_us: int) -> tuple[int, int] | None:
         """Take one, if there is one, and tell what is left: three calls in one, for the hot path."""
         limit = self.limit
-        amount, period_us = limit.amount, limit.period_us
-        now = now_us * amount
-        full_at = self._full_at
-        if full_at < now:
-            full_at = now
-        full_at += period_us
-        debt = full_at - now
-        left = limit.capacity - debt
-        if left < 0:
-            return None
-        self._full_at = full_at
-        if now_us // limit.part_us == self._part:
+        period_us = limit.period_us
+        now = now_us * limit.amount
+        if self._full_at <= now:  # it has room for one at least
+            self._full_at = now + period_us
+            told = limit.of_full
+        else:
+            full_at = self._full_at + period_us
+            debt = full_at - now
+            left = limit.capacity - debt
+            if left < 0:
+                return None
+            self._full_at = full_at
+            told = left // period_us, -(-debt // (limit.amount * SECOND_US))
+        if now_us < self._part_ends_us:
             self._in_part += 1
         else:
-            self._turn(now_us // limit.part_us, 1)
-        return left // period_us, -(-debt // (amount * SECOND_US))
+            self._turn(now_us, 1)
+        return told
 
     def unspend(self, now_us: int) -> None:
         """Put the one back."""

@@ -35,11 +35,14 @@ class Limit:
     """Length of a part of the period."""
     capacity: int = field(init=False, compare=False)
     """The depth as a bucket counts it: in units of 1/amount of a microsecond."""
+    of_full: tuple[int, int] = field(init=False, compare=False)
+    """What is left of a full bucket once one token is taken, and the whole seconds until that one is back."""
 
     def __post_init__(self) -> None:
         """Compute once what every call needs."""
         object.__setattr__(self, "part_us", max(self.period_us // PARTS, 1))
         object.__setattr__(self, "capacity", self.depth * self.period_us)
+        object.__setattr__(self, "of_full", (self.depth - 1, -(-self.period_us // (self.amount * SECOND_US))))
 
     @property
     def most(self) -> int:

@@ -40,12 +40,14 @@ class Meter(ABC):
         label: whose it is, for operators; no secret.
     """
 
-    __slots__ = ("_earlier", "_in_part", "_part", "label", "limit")
+    __slots__ = ("_earlier", "_in_part", "_part", "_part_ends_us", "label", "limit")
 
     def __init__(self, limit: Limit, label: str = "") -> None:
         self.limit = limit
         self.label = label
         self._part = 0
+        self._part_ends_us = 0
+        """The length of its parts never changes: under another period only a new meter can go on."""
         self._in_part = 0
         self._earlier = NO_PARTS
 
@@ -137,14 +139,16 @@ class Meter(ABC):
 
     def _note(self, amount: int, now_us: int) -> None:
         """Note what was spent now, or at a time for which nothing later was noted."""
-        part = now_us // self.limit.part_us
-        if part == self._part:
+        if now_us < self._part_ends_us:
             self._in_part += amount
         else:
-            self._turn(part, amount)
+            self._turn(now_us, amount)
 
-    def _turn(self, part: int, amount: int) -> None:
+    def _turn(self, now_us: int, amount: int) -> None:
         """Begin another part of the period."""
+        part_us = self.limit.part_us
+        part = now_us // part_us
+        self._part_ends_us = (part + 1) * part_us
         if self._in_part:
             oldest = part - PARTS - 1
             kept = [each for each in self._earlier if each[0] >= oldest]

@@ -1,15 +1,12 @@
 """The hot path: rules that count requests alone and refuse when there is no room; everything else is in `admission`."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from plugins.rate_limit.limit import NEVER, SECOND_US
 from plugins.rate_limit.rules import Rule
 from proxy.exchange import Exchange
 from proxy.values import LATEST_S, timestamp
-
-if TYPE_CHECKING:
-    from plugins.rate_limit.meter import Meter
 
 GENERAL: Final = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"
 OPENAI: Final = (
@@ -22,17 +19,23 @@ ANTHROPIC: Final = (
 )
 
 
-class _Keys:
-    """For whom the last request of a connection counted, rule by rule: the next one's are mostly the same.
+class _Last:
+    """For whom the last request of a connection counted, rule by rule, and what it was told: mostly as the next one.
 
     What else a key may be made of, the peer's address and headers, is the same for all requests that share a memo.
+
+    Attributes:
+        figures: what was left, and the seconds until all is there again, of each rule: the same while buckets are full.
+        told: the header lines that say so.
     """
 
-    __slots__ = ("asked", "pairs")
+    __slots__ = ("asked", "figures", "rows", "told")
 
     def __init__(self, asked: tuple[object, ...], rules: tuple[Rule, ...], exchange: Exchange) -> None:
         self.asked = asked
-        self.pairs = [(rule, rule.key(exchange)) for rule in rules]
+        self.figures: list[int] = []
+        self.told = b""
+        self.rows = [(rule.key(exchange), rule.meters, rule.limit, rule.admitted, rule) for rule in rules]
 
 
 class PlainRules:
@@ -64,7 +67,7 @@ class PlainRules:
         Every call and every object counts here: see the figures in docs/rate-limits.md.
         """
         rules, request = self._rules, exchange.request
-        known: _Keys | None = request.memo.get("rate_limit")
+        known: _Last | None = request.memo.get("rate_limit")
         asked = (
             rules,
             request.model,
@@ -75,34 +78,40 @@ class PlainRules:
             exchange.revision,
         )
         if known is None or known.asked != asked:
-            known = request.memo["rate_limit"] = _Keys(asked, rules, exchange)
-        meters: list[Meter] = []
+            known = request.memo["rate_limit"] = _Last(asked, rules, exchange)
         figures: list[int] = []
         least, reset_s, amount = NEVER, 0, 0
-        for rule, key in known.pairs:
-            meter = rule.meters.get(key)
-            if meter is None or meter.limit is not rule.limit:
-                meter = rule.table.meter(key, rule.limit, partial(rule.label, exchange), now_us)
+        for key, meters, limit, admitted, rule in known.rows:
+            meter = meters.get(key)
+            if meter is None or meter.limit is not limit:
+                meter = rule.table.meter(key, limit, partial(rule.label, exchange), now_us)
             spent = meter.spend(now_us)
             if spent is None:
-                for earlier in meters:
-                    earlier.unspend(now_us)
+                self._take_back(known, len(figures) // 2, exchange, now_us)
                 return False
-            meters.append(meter)
+            admitted.value += 1
             figures += spent
             if spent[0] < least:
-                (least, reset_s), amount = spent, rule.limit.amount
-        for rule in rules:
-            rule.admitted.value += 1
+                least, reset_s = spent
+                amount = limit.amount
         exchange.tells_limits = True
-        format_name = request.operation.format
-        if format_name == "openai":
-            exchange.told += self._openai % (*figures, amount, least, reset_s, amount, least, reset_s)
-        else:
-            exchange.told += self._general % (*figures, amount, least, reset_s)
-            if format_name == "anthropic":
-                exchange.told += ANTHROPIC % (amount, least, written_time(now_us / SECOND_US + reset_s))
+        if figures != known.figures:
+            known.figures = figures
+            if request.operation.format == "openai":
+                known.told = self._openai % (*figures, amount, least, reset_s, amount, least, reset_s)
+            else:
+                known.told = self._general % (*figures, amount, least, reset_s)
+        exchange.told += known.told
+        if request.operation.format == "anthropic":
+            exchange.told += ANTHROPIC % (amount, least, written_time(now_us / SECOND_US + reset_s))
         return True
+
+    @staticmethod
+    def _take_back(known: _Last, count: int, exchange: Exchange, now_us: int) -> None:
+        """Give back what was taken from the first rules: the next one has no room."""
+        for key, _, limit, admitted, rule in known.rows[:count]:
+            rule.table.meter(key, limit, partial(rule.label, exchange), now_us).unspend(now_us)
+            admitted.value -= 1
 
 
 def written_time(time_s: float) -> bytes:

@@ -69,6 +69,8 @@ class RuleSets:
         self.general = self._make([*self._simple, *self._listed])
         """For everybody who has nothing of their own."""
         self._callers = config.callers
+        self.differ = bool(config.callers)
+        """Some callers have settings of their own; virtual keys may bring others besides."""
         self._known: dict[tuple[str | None, tuple[Allowance, ...]], RuleSet] = {}
         """By the name under which a caller has settings of its own, and what its virtual key allows."""
 

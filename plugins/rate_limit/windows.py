@@ -43,10 +43,10 @@ class FixedWindow(Meter):
         if left < 0:
             return None
         self._index, self._used = index, used
-        if now_us // limit.part_us == self._part:
+        if now_us < self._part_ends_us:
             self._in_part += 1
         else:
-            self._turn(now_us // limit.part_us, 1)
+            self._turn(now_us, 1)
         return left, -((passed_us - limit.period_us) // SECOND_US)
 
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
@@ -122,10 +122,10 @@ class SlidingWindow(Meter):
         if left < 0:
             return None
         self._index, self._used, self._before = index, used + 1, before
-        if now_us // limit.part_us == self._part:
+        if now_us < self._part_ends_us:
             self._in_part += 1
         else:
-            self._turn(now_us // limit.part_us, 1)
+            self._turn(now_us, 1)
         return left, -(-(left_us + period_us) // SECOND_US)
 
     def settle(self, delta: int, reserved: Reserved, now_us: int) -> None:
