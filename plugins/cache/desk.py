@@ -79,11 +79,12 @@ class Desk:
     def ask(self, exchange: Exchange) -> Answer:
         """Look at a request; the shared store, which has a time limit of its own, is waited for outside the hook's."""
         request = exchange.request
-        if request.operation.name not in KEPT_OPERATIONS or request.document is None:
+        model, document = request.model, request.document
+        if request.operation.name not in KEPT_OPERATIONS or document is None:
             return None
-        if len(request.model or "") > MOST_MODEL_CHARS:
+        if model is not None and len(model) > MOST_MODEL_CHARS:
             return None
-        if (field := why_stateful(request.document)) is not None:
+        if (field := why_stateful(document)) is not None:
             self._bypass(exchange, f"{field} is set")
             return None
         try:

@@ -121,8 +121,9 @@ class Questions:
             around = self._around(asked, exchange, known, targets(exchange))
             is_kept = asked[0] is not None and len(around.written) <= MOST_REMEMBERED_BYTES
             known.around = around if is_kept else None  # a default model is filled in by who lists the targets
-        dropped = self.dropped
-        fields = {name: content for name, content in (request.document or {}).items() if name not in dropped}
+        fields = (request.document or {}).copy()  # and not only what counts: few fields do not
+        for name in self.dropped:
+            fields.pop(name, None)
         content = around.written + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
         digest = BLANK.copy()  # to make it with its parameters takes half as long again
         digest.update(content)

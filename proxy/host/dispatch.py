@@ -93,12 +93,13 @@ class Dispatch:
         """
         for hook in self.pre_request:
             begun: Reply | Wait | Begun | None = self._begin(hook, exchange, check_reply)
+            if begun is None:  # as most answer
+                continue
             answer: Reply | Wait | None
             answer = await self._complete(hook, begun, check_reply) if isinstance(begun, Begun) else begun
-            if answer is not None:
-                reply = await self._wait(hook, answer) if isinstance(answer, Wait) else answer
-                if reply is not None:
-                    return reply
+            reply = await self._wait(hook, answer) if isinstance(answer, Wait) else answer
+            if reply is not None:
+                return reply
         return None
 
     def select(self, exchange: Exchange, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -158,20 +159,20 @@ class Dispatch:
         Returns:
             Its answer, None when it failed and may be skipped; or what goes on in `_complete`.
         """
-        answer: Any = None  # Any: whatever the plugin answers
+        answer: AnswerT | None = None
         started = perf_counter()
         try:
-            answer = hook.call(exchange)
-            if answer.__class__ is CoroutineType:
+            raw = hook.call(exchange)
+            if raw.__class__ is CoroutineType:
                 try:
-                    pending = answer.send(None)
+                    pending = raw.send(None)
                 except StopIteration as stop:
-                    answer = stop.value
+                    raw = stop.value
                 else:
-                    drive = Drive(answer, self._containment.limits.budget_s, pending)
+                    drive = Drive(raw, self._containment.limits.budget_s, pending)
                     return Begun(drive, started, perf_counter() - started)
-            if answer is not None:
-                answer = check(answer)
+            if raw is not None:
+                answer = check(raw)
         except BaseException as raised:  # also CancelledError: nothing suspended, so it is the hook's own
             if isinstance(raised, KeyboardInterrupt | SystemExit):
                 raise
@@ -186,8 +187,7 @@ class Dispatch:
             stats.recent.append(True)
         else:
             self._containment.passed(hook, took_s)
-        result: AnswerT | None = answer
-        return result
+        return answer
 
     async def _complete(self, hook: Hook, begun: "Begun", check: Callable[[object], AnswerT | None]) -> AnswerT | None:
         """Wait for the rest of a hook that waits for something; None when it failed and may be skipped."""
