@@ -46,6 +46,7 @@ class Keeper:
     def use(self, config: CacheConfig) -> None:
         """Go on by other settings."""
         self._config = config
+        self._is_shared = config.store == "shared"
         self._grace_s = Windows(config.stale_while_revalidate, config.stale_if_error).grace_s
         smart = config.smart
         limits = SmartLimits(config.ttl, smart.min_ttl, smart.max_ttl, smart.second_usd, smart.allow_random)
@@ -77,10 +78,6 @@ class Keeper:
         elif self._smart is None or self._is_worth_it(self._smart, exchange, entry, is_ttl_given=wished_s is not None):
             self.last_asked.note(question, exchange.request, now_s)
             self._keep(entry, now_s)
-
-    @property
-    def _is_shared(self) -> bool:
-        return self._config.store == "shared"
 
     def _is_worth_it(self, smart: SmartAdmission, exchange: Exchange, entry: Entry, *, is_ttl_given: bool) -> bool:
         decision = smart.decide(

@@ -21,6 +21,7 @@ class Ledger:
         }
         self._missed = self._series["miss"]
         self._reasons = metrics.counter("cache_misses_total", "Requests that were asked anew, by reason.", ("reason",))
+        self._reason_series: dict[str, Value] = {}
         self.forget()
         metrics.gauge("cache_saved_usd", "What answers from the cache would have cost.", read=lambda: self._savings.usd)
         metrics.gauge(
@@ -51,7 +52,10 @@ class Ledger:
         """Count a request that is asked anew."""
         self._missed.value += 1
         self._misses[reason] += 1
-        self._reasons.inc(reason)
+        series = self._reason_series.get(reason)
+        if series is None:
+            series = self._reason_series[reason] = self._reasons.series(reason)
+        series.value += 1
 
     def bypassed(self, reason: str) -> None:
         """Count a request that the cache left alone."""

@@ -71,7 +71,7 @@ class MemoryStore:
         if place is None:
             return None
         entry = place.entry
-        if not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s:
+        if not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s:  # as `_is_over`: hits pass here
             self._drop(place, "ttl")
             return None
         place.hits += 1
@@ -102,8 +102,7 @@ class MemoryStore:
         """
         gone, places = self._gone, self._places
         size_bytes = entry.size_bytes + PLACE_BYTES
-        is_over = not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s
-        if is_over or self.size < 1 or size_bytes + gone.size_bytes > self.max_bytes:
+        if self._is_over(entry, now_s) or self.size < 1 or size_bytes + gone.size_bytes > self.max_bytes:
             return False
         if len(places) >= gone.room:
             gone.fit(len(places) + 1)
@@ -164,20 +163,14 @@ class MemoryStore:
         return not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s
 
     def _make_room(self, most_entries: int, most_bytes: int) -> None:
-        while self._places:
-            if len(self._places) > most_entries:
-                self._evict("size")
-            elif self.used_bytes > most_bytes:
-                self._evict("bytes")
-            else:
+        """Let those go that are worth least, until others have room."""
+        while len(self._places) > most_entries or self.used_bytes > most_bytes:
+            place = self._find_worst()
+            if place is None:
                 return
-
-    def _evict(self, reason: Reason) -> None:
-        place = self._find_worst()
-        if place is not None:
             if place.queue is self._newcomers:
                 self._gone.add(place.entry.key)
-            self._drop(place, reason)
+            self._drop(place, "size" if len(self._places) > most_entries else "bytes")
 
     def _find_worst(self) -> Place | None:
         """Find who is worth least; who is passed over has a use less, so that this ends."""
@@ -195,7 +188,9 @@ class MemoryStore:
 
     def _drop(self, place: Place, reason: Reason) -> None:
         del self._places[place.entry.key]
-        self._unlink(place)
+        if self._broom is place:  # as `_unlink`
+            self._broom = place.after
+        place.queue.remove(place)
         self.evictions[reason] += 1
 
     def _unlink(self, place: Place) -> None:
