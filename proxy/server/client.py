@@ -82,7 +82,7 @@ class ClientSink:
         extra: bytes,
     ) -> None:
         self._protocol = protocol
-        self._writer = request.writer
+        self._request = request
         self._content = request.content
         self._exchange = exchange
         self._wire = wire
@@ -209,7 +209,7 @@ class ClientSink:
 
     async def drain(self) -> None:
         """Wait until the client has taken what was written."""
-        await self._writer.drain()
+        await self._request.writer.drain()
 
     def close(self) -> None:
         """Close the connection without ending the response; what was written is still sent."""

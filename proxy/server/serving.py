@@ -1,11 +1,15 @@
 """The loop over a connection's requests: aiohttp's, without the task that it makes for each of them."""
 
+import asyncio
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.http import HttpVersion11, RawRequestMessage, StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 class Written(web.StreamResponse):
@@ -32,6 +36,35 @@ KEEP_ALIVE: Final = Written(True)
 CLOSE: Final = Written(False)
 
 
+class ClientRequest(web.BaseRequest):
+    """A request that has what the data side reads, as plain attributes; the rest is made when it is first asked for."""
+
+    method = ""
+    version = HttpVersion11
+    raw_path = ""
+    raw_headers: RawHeaders = ()
+    keep_alive = False
+    content: StreamReader = EMPTY_PAYLOAD
+
+    def __init__(self, message: RawRequestMessage, payload: StreamReader, protocol: "RequestLoop") -> None:
+        self.method = message.method
+        self.version = message.version
+        self.raw_path = message.path
+        self.raw_headers = message.raw_headers
+        self.keep_alive = not message.should_close
+        self.content = payload
+        self._message = message
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:  # Any: as aiohttp has it
+        """Make the rest of it: asked for what is not there yet."""
+        protocol: RequestLoop | None = self.__dict__.get("_protocol")
+        if protocol is None or "_loop" in self.__dict__:
+            raise AttributeError(f"a request has no {name}")
+        super().__init__(self._message, self.content, protocol, protocol.new_writer(), None, protocol.loop)  # type: ignore[arg-type]
+        return getattr(self, name)
+
+
 class RequestLoop(web.RequestHandler):
     """Answers the requests of one connection in the connection's own task.
 
@@ -43,6 +76,15 @@ class RequestLoop(web.RequestHandler):
     """
 
     __slots__ = ()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where it runs."""
+        return self._loop
+
+    def new_writer(self) -> StreamWriter:
+        """Make what aiohttp's own responses are written with."""
+        return StreamWriter(self, self._loop)
 
     async def start(self) -> None:
         """Answer one request after the other until the connection is to end."""
@@ -67,12 +109,11 @@ class RequestLoop(web.RequestHandler):
 
     async def _answer_next(self) -> bool:
         """Answer a request; False if it was the last one of the connection."""
-        loop, handler = self._loop, self._request_handler
+        handler = self._request_handler
         message, payload = self._messages.popleft()
-        if handler is None or self._task_handler is None:  # the connection is lost
+        if handler is None:  # the connection is lost
             return False
-        writer = StreamWriter(self, loop)
-        request = web.BaseRequest(message, payload, self, writer, self._task_handler, loop)  # type: ignore[arg-type]
+        request = ClientRequest(message, payload, self)  # type: ignore[arg-type]  # `start` has seen what it is
         self._request_in_progress, self._current_request = True, request
         try:
             response = await handler(request)
@@ -89,7 +130,6 @@ class RequestLoop(web.RequestHandler):
             raise
         finally:
             self._request_in_progress, self._current_request = False, None
-            request._task = None  # type: ignore[assignment]  # a task that was cancelled holds this frame
             if (waiter := self._handler_waiter) is not None and not waiter.done():
                 waiter.set_result(None)
         return self._goes_on(response, payload)
