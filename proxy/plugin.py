@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -14,9 +14,12 @@ from proxy.events import Events
 from proxy.exchange import Audience, Candidate, Exchange, Reply
 from proxy.metrics import Registry
 from proxy.store import SharedStore
+from proxy.values import printable
 
 if TYPE_CHECKING:
     from loguru import Logger
+
+MAX_AUTHOR_LENGTH: Final = 100
 
 
 class Section(BaseModel):
@@ -186,6 +189,15 @@ class AdminRequest:
     headers: dict[str, str]
     peer: str = ""
     is_trusted: bool = False
+
+    def said(self, name: str, limit: int) -> str:
+        """Read what people wrote into a header, UTF-8, as one line of at most so many characters."""
+        return printable(self.headers.get(name, "").encode("latin-1").decode("utf-8", "replace").strip(), limit)
+
+    @property
+    def author(self) -> str:
+        """Who makes the call: by its own word (`X-Author`), else by its address."""
+        return self.said("x-author", MAX_AUTHOR_LENGTH) or self.peer or "unknown"
 
 
 @dataclass(frozen=True, slots=True)

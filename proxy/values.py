@@ -114,3 +114,9 @@ Timeout = Annotated[float | None, BeforeValidator(parse_timeout), Field(json_sch
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(json_schema_extra={"format": "size"})]
 """Bytes in Python; a number or text such as `"64MB"` in YAML and JSON."""
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Make text fit for one line of a message: no control characters, no line ends, not too long."""
+    text = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -129,10 +129,8 @@ class KeyRoutes:
         }
 
     def _tell(self, what: str, key: VirtualKey, request: AdminRequest) -> None:
-        author = request.headers.get("x-author", "")[:100]
-        who = author if author.isprintable() and author else request.peer or "unknown"
-        name = key.settings.name
-        self._events.emit("INFO", f"key_{what}", f"API key {name} ({key.id}) {what} by {who}", key_id=key.id)
+        message = f"API key {key.settings.name} ({key.id}) {what} by {request.author}"
+        self._events.emit("INFO", f"key_{what}", message, key_id=key.id)
 
 
 def _find(book: Book, request: AdminRequest) -> VirtualKey:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy.config.document import dotted, printable
+from proxy.config.document import dotted
 from proxy.config.failover_issues import can_be_asked, has_model
 from proxy.config.faults import show
 from proxy.config.issue_patches import mended, nested, value_at
@@ -11,6 +11,7 @@ from proxy.config.loader import Loaded
 from proxy.config.models import Settings
 from proxy.config.patch import Json
 from proxy.plugin import Issue
+from proxy.values import printable
 
 BALANCER: Final = "balancer"
 

@@ -15,6 +15,7 @@ from ruamel.yaml.reader import ReaderError
 
 from proxy.config.shape import KeyPath
 from proxy.errors import ConfigError, Fault
+from proxy.values import printable
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 50_000
@@ -82,12 +83,6 @@ def _fault_line(source: str, fault: Fault) -> str:
 def dotted(path: KeyPath) -> str:
     """Write a path as messages show it: `providers.openai.baseUrl`, control characters escaped."""
     return ".".join(printable(str(part)) for part in path)
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """Make text fit for one line of a message: no control characters, no line ends, not too long."""
-    text = text if len(text) <= limit else f"{text[:limit]}…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _read_text(path: Path) -> str:

@@ -9,11 +9,12 @@ import orjson
 from jsonpatch import JsonPatch, JsonPatchConflict, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
 
-from proxy.config.document import MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, dotted, printable
+from proxy.config.document import MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, dotted
 from proxy.config.faults import nearest
 from proxy.config.patch import Json, leaves, merge
 from proxy.config.shape import KeyPath
 from proxy.errors import BodyTooLarge, ConfigError, Fault, MalformedBody, UnknownPath
+from proxy.values import printable
 
 
 @dataclass(frozen=True, slots=True)

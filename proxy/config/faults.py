@@ -8,9 +8,10 @@ import orjson
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from proxy.config.document import dotted, printable
+from proxy.config.document import dotted
 from proxy.config.shape import KeyPath, Shape
 from proxy.errors import Fault
+from proxy.values import printable
 
 Words = Callable[[str, Mapping[str, Any]], str]  # Any: pydantic's context, numbers and text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.config.document import dotted, printable
+from proxy.config.document import dotted
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested
 from proxy.config.loader import Loaded
@@ -16,6 +16,7 @@ from proxy.config.patch import Change, Json, changes
 from proxy.config.secrets import SecretStore, redact, tells_nothing
 from proxy.config.shape import KeyPath, Shape
 from proxy.plugin import Issue
+from proxy.values import printable
 
 MAX_DRIFTS: Final = 50
 

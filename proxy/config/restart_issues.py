@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from proxy.config.document import dotted, printable
+from proxy.config.document import dotted
 from proxy.config.export import effective
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested, value_at
@@ -13,6 +13,7 @@ from proxy.config.loader import Document, Loaded
 from proxy.config.models import BUILT_IN_PLUGINS, Settings
 from proxy.config.shape import KeyPath, Shape
 from proxy.plugin import Issue
+from proxy.values import printable
 
 RESTART_COMMAND: Final = "python -m proxy deploy --restart"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
-from proxy.config.document import dotted, printable
+from proxy.config.document import dotted
 from proxy.config.failover_issues import has_model
 from proxy.config.faults import show
 from proxy.config.issue_patches import nested, value_at
@@ -13,6 +13,7 @@ from proxy.config.models import ProviderSettings, Settings
 from proxy.config.patch import Json
 from proxy.config.shape import KeyPath
 from proxy.plugin import Issue
+from proxy.values import printable
 
 BALANCER: Final = "balancer"
 

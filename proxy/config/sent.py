@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from proxy.config.document import printable
 from proxy.config.shape import KeyPath
 from proxy.errors import Fault
+from proxy.values import printable
 
 SHARED_LENGTH: Final = 6
 """So many characters of a hidden text in a message give it away."""

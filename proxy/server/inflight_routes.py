@@ -1,11 +1,10 @@
 """The admin routes under `/inflight`: the requests in work, and ending one of them."""
 
-from proxy.config.document import printable
 from proxy.errors import UnknownPath
 from proxy.exchange import JsonObject
 from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRequest, AdminRoute
-from proxy.server.orders import author_of
+from proxy.values import printable
 
 TOLD_TO_CLIENTS = "this request was ended by an operator"
 
@@ -33,5 +32,5 @@ class InflightRoutes:
             raise UnknownPath(f"no request {printable(wanted)} is in work; GET /inflight lists those that are")
         ended = [exchange for exchange in found if self._pipeline.cancel(exchange, TOLD_TO_CLIENTS)]
         for exchange in ended:
-            self._pipeline.overview.tell_cancelled(exchange, author_of(request))
+            self._pipeline.overview.tell_cancelled(exchange, request.author)
         return {"id": wanted, "ended": len(ended), "endingAlready": len(found) - len(ended)}

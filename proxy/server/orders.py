@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from proxy.config.document import printable
 from proxy.config.faults import nearest
 from proxy.config.issues import as_json, curl, restart_needed
 from proxy.config.loader import Loaded
@@ -13,10 +12,9 @@ from proxy.config.revisions import Cause, Pending
 from proxy.errors import ConfigError, Fault, MalformedBody
 from proxy.plugin import AdminReply, AdminRequest, Issue
 from proxy.reload.order import Order, Outcome
-from proxy.values import parse_duration, timestamp
+from proxy.values import parse_duration, printable, timestamp
 
 MAX_REASON_LENGTH: Final = 500
-MAX_AUTHOR_LENGTH: Final = 100
 
 FLAGS: Final = {"true": True, "1": True, "": True, "false": False, "0": False}
 
@@ -39,20 +37,15 @@ def order_of(request: AdminRequest, cause: Cause, *, is_trusted: bool, also: Seq
             near = nearest(name, known)
             raise _fault(name, f"is not known here{f' (did you mean {near}?)' if near else ''}", name)
     return Order(
-        author=author_of(request),
+        author=request.author,
         cause=cause,
-        reason=_text(request, "x-reason", MAX_REASON_LENGTH),
+        reason=request.said("x-reason", MAX_REASON_LENGTH),
         if_match=_revisions(request.headers.get("if-match")),
         is_dry_run=flag(request, "dryRun"),
         ttl_s=_duration(request, "ttl"),
         guard_s=_duration(request, "guard"),
         is_trusted=is_trusted,
     )
-
-
-def author_of(request: AdminRequest) -> str:
-    """Tell who makes a call: by its own word, else by its address."""
-    return _text(request, "x-author", MAX_AUTHOR_LENGTH) or request.peer or "unknown"
 
 
 def flag(request: AdminRequest, name: str) -> bool:
@@ -129,11 +122,6 @@ def ends(pending: Sequence[Pending]) -> Json:
 
 def _fault(name: str, message: str, got: object) -> ConfigError:
     return ConfigError(f"?{name}: {message}", [Fault(f"?{name}", message, got)])
-
-
-def _text(request: AdminRequest, name: str, limit: int) -> str:
-    text = request.headers.get(name, "").encode("latin-1").decode("utf-8", "replace").strip()
-    return printable(text, limit)
 
 
 def _duration(request: AdminRequest, name: str) -> float | None:

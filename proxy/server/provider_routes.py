@@ -4,7 +4,6 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from proxy.config.document import printable
 from proxy.config.faults import nearest
 from proxy.errors import ClientError
 from proxy.exchange import Exchange, JsonObject, Request
@@ -13,8 +12,8 @@ from proxy.pipeline import Pipeline
 from proxy.plugin import AdminRequest, AdminRoute
 from proxy.redaction import is_secret_name
 from proxy.reload.configuration import Configuration
-from proxy.server.orders import FLAGS, Answers, author_of
-from proxy.values import parse_size
+from proxy.server.orders import FLAGS, Answers
+from proxy.values import parse_size, printable
 
 HEADER: Final = "header."
 HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
@@ -48,11 +47,11 @@ class ProviderRoutes:
 
     async def _drain(self, request: AdminRequest) -> JsonObject:
         name, loaded = request.params["name"], self._configuration.standing.loaded
-        told = self._pipeline.overview.drain(name, author_of(request))
+        told = self._pipeline.overview.drain(name, request.author)
         return {**told, "undo": self._answers.curl(loaded, "POST", f"/providers/{quote(name, safe='')}/enable")}
 
     async def _enable(self, request: AdminRequest) -> JsonObject:
-        return self._pipeline.overview.enable(request.params["name"], author_of(request))
+        return self._pipeline.overview.enable(request.params["name"], request.author)
 
     # -- a request that is not made ----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The keys plugin with its parts at hand: a clock to turn, operators' calls and clients' requests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -44,9 +44,18 @@ class KeysRig:
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
-    async def call(self, method: str, path: str, body: Any = None, key_id: str = "", **query: str) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        key_id: str = "",
+        headers: Mapping[str, str] | None = None,
+        **query: str,
+    ) -> Any:
         """Call a route; gives the JSON that it answers."""
-        request = AdminRequest(method, path, {"id": key_id} if key_id else {}, query, body, {}, "127.0.0.1", True)
+        params = {"id": key_id} if key_id else {}
+        request = AdminRequest(method, path, params, query, body, dict(headers or {}), "127.0.0.1", True)
         answer = await self._handlers[method, path](request)
         return answer.body if isinstance(answer, AdminReply) else answer
 

@@ -86,6 +86,24 @@ async def test_every_change_is_an_event_with_its_author(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("ann", "by ann"),
+        ("Zo\u00c3\u00ab", "by Zo\u00eb"),  # UTF-8, as headers come
+        ("  ", "by 127.0.0.1"),
+        ("ann\x1b[2J", r"by ann\x1b[2J"),
+        ("a" * 101, f"by {'a' * 100}\u2026"),
+    ],
+)
+async def test_author_is_told_by_its_own_word_made_fit_for_one_line(tmp_path: Path, sent: str, told: str) -> None:
+    async with KeysRig(tmp_path) as keys:
+        await keys.call("POST", "/keys", {"name": "team-a"}, headers={"x-author": sent})
+
+        (event,) = keys.rig.told("key_created")
+        assert event.message.endswith(told)
+
+
+@pytest.mark.parametrize(
     ("body", "faults"),
     [
         ({}, {"name": "is missing"}),

@@ -102,10 +102,15 @@ async def test_rotated_key_works_for_its_grace(tmp_path: Path) -> None:
 
         keys.begin(made["text"])
         keys.begin(rotated["text"])
+        known = [keys.plugin.identify(text, True) for text in (made["text"], rotated["text"])]
         keys.now_s += 3600
         keys.begin(rotated["text"])
         with pytest.raises(Unauthorized):
             keys.begin(made["text"])
+
+        assert [each.id if each else None for each in known] == [made["id"]] * 2
+        assert keys.plugin.identify(made["text"], True) is None
+        assert keys.plugin.identify(made["text"], False) is None
 
 
 # -- where the key may not go ---------------------------------------------------------------------------------------

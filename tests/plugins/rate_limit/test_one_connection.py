@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.callers import Allowance, Identity
 from proxy.exchange import Candidate, Exchange
@@ -79,3 +81,44 @@ def test_renamed_key_has_the_settings_of_its_new_name() -> None:
     renamed_back = rig.passes(on_one(memo, identity=plain))
 
     assert (before, as_gold, renamed_back) == ([True, False], [True] * 3, False)
+
+
+FORMATS = {
+    "openai": CHAT,
+    "anthropic": replace(CHAT, format="anthropic", name="messages"),
+    "ollama": replace(CHAT, format="ollama"),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window", "sliding-window", "sliding-log"])
+@given(steps=st.lists(st.tuples(st.sampled_from(sorted(FORMATS)), st.sampled_from([0.0, 0.4, 1.0, 30.0])), max_size=12))
+def test_what_is_told_is_what_a_connection_of_its_own_would_be_told(
+    algorithm: str, steps: list[tuple[str, float]]
+) -> None:
+    rules = [
+        {"name": name, "per": ["caller"], "amount": amount, "period": "1m"} for name, amount in (("a", 90), ("b", 6))
+    ]
+    kept, fresh = (LimitRig(algorithm=algorithm, rules=rules) for _ in range(2))
+    memo: dict[object, Any] = {}
+
+    for name, pause_s in steps:
+        told = []
+        for rig, shared in ((kept, memo), (fresh, {})):
+            rig.now_s += pause_s
+            exchange = on_one(shared, operation=FORMATS[name])
+            told.append((rig.passes(exchange), exchange.told))
+        assert told[0] == told[1]
+
+
+def test_request_that_a_later_rule_refuses_takes_nothing_from_the_earlier_ones() -> None:
+    rules = [{"name": "wide", "per": ["caller"], **DAY, "amount": 5}, {"name": "narrow", "per": ["model"], **DAY}]
+    rig = LimitRig(rules=rules)
+    rig.targets = lambda exchange: [Candidate("openai", exchange.request.model)]
+    memo: dict[object, Any] = {}
+
+    passed = [rig.passes(on_one(memo)) for _ in range(4)]
+    others = [rig.passes(on_one(memo, model=f"m{number}")) for number in range(5)]
+
+    assert (passed, others) == ([True, False, False, False], [True] * 4 + [False])
+    counted = {labels: value.value for labels, value in rig.plugin._decisions.items()}
+    assert (counted["wide", "admitted"], counted["narrow", "refused"]) == (5, 3)

@@ -35,6 +35,23 @@ def exceeds(limit: Limit, taken: list[tuple[int, int]], now_us: int) -> bool:
     return in_period > limit.amount + limit.depth
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@given(pauses=st.lists(st.integers(0, PERIOD_US // 4), min_size=1, max_size=20))
+def test_no_part_of_what_was_spent_is_remembered_as_earlier_than_it_was(algorithm: str, pauses: list[int]) -> None:
+    meter, taken, now_us = new_meter(limit_of(algorithm)), [], BEGIN_US
+    for pause_us in pauses:
+        now_us += pause_us
+        assert meter.spend(now_us) is not None
+        taken.append(now_us)
+
+    remembered = [time_us for time_us, amount in meter.spent(now_us) for _ in range(amount)]
+    recent = [time_us for time_us in taken if time_us > now_us - PERIOD_US]
+
+    assert len(remembered) >= len(recent)
+    assert all(noted >= true for noted, true in zip(remembered[-len(recent) :], recent, strict=True))
+    assert remembered[-1] <= now_us
+
+
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 @settings(max_examples=50)
 @given(data=st.data())
