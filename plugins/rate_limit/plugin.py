@@ -113,8 +113,11 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
         """Settle what was reserved by what was spent."""
         note: Open | SharedOpen | None = exchange.notes.pop(NOTE, None)
         if note is None:
-            if exchange.is_background and not self._is_shared:
-                self._gate.charge(exchange, self.sets.of(exchange))
+            if not exchange.is_background:
+                return None
+            if self._is_shared:
+                return self._shared.charge(exchange)
+            self._gate.charge(exchange, self.sets.of(exchange))
             return None
         if isinstance(note, SharedOpen):
             return self._shared.end(exchange, note)

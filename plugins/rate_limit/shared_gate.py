@@ -29,6 +29,9 @@ OnFailure = Literal["open", "closed", "local"]
 
 UNAVAILABLE: Final = "rate_limit_unavailable"
 
+NOTHING_TAKEN: Final = Answer(0, 0, 0, 0, 0, 0)
+"""For what is counted without having been reserved: more that is spent is counted at the present time."""
+
 
 @dataclass(slots=True)
 class SharedOpen:
@@ -120,6 +123,25 @@ class SharedGate:
             await self._counts.settle(self._there(), deltas, note.request_id)
         except StoreUnavailable:
             self._owed.add(note.request_id, [hold.charge for hold in note.holds])
+
+    async def charge(self, exchange: Exchange) -> None:
+        """Count the tokens and the cost of a request that was not asked to pass: one made in the background."""
+        desk = self._desk
+        demands, rules = desk.demands(exchange), desk.rules_of(exchange)
+        demand = true_demand(exchange, demands.guess, desk.estimator)
+        deltas = [
+            (SharedHold(charge._replace(amount=0), NOTHING_TAKEN), amount)
+            for charge in self._charges(rules, exchange, demands)
+            if charge.rule.counts not in ("requests", "concurrent")
+            if (amount := demand.amount(charge.rule.counts))
+        ]
+        if not deltas:
+            return
+        try:
+            await self._counts.settle(self._there(), deltas, f"{self._prefix}{next(self._numbers):x}")
+        except StoreUnavailable:
+            if self.on_failure == "local":
+                self._local.charge(exchange, rules)
 
     def watch(self, exchange: Exchange, note: SharedOpen) -> Watch | None:
         """Watch a stream of which tokens or cost are limited, by what was left when it was admitted."""

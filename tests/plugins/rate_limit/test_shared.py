@@ -99,6 +99,35 @@ async def test_algorithm_changed_live_forgets_nothing(
     assert await rig.count(20) == 4
 
 
+REFRESHED = {"name": "tpm", "counts": "totalTokens", "amount": 1000, "period": "1d"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_tokens_of_a_request_in_the_background_count_for_all_processes(
+    stores: StoreRig, redis_server: RedisServer, algorithm: str
+) -> None:
+    await stores.use(redis_server.unix_url, timeout=10)
+    one, other = (Shared(stores, algorithm=algorithm, rules=[REFRESHED]) for _ in range(2))
+    refreshed = answered(asking("x", 10), Usage(300, 600))
+    refreshed.is_background = True
+
+    await one.ends(refreshed)
+
+    assert not await other.asks(asking("x", 200))
+    assert await other.asks(asking("x", 50))
+
+
+async def test_request_in_the_background_counts_here_while_the_store_gives_no_answer(stores: StoreRig) -> None:
+    await stores.use_now("unix:///nowhere/redis.sock", timeout=0.05)
+    rig = Shared(stores, onStoreFailure="local", rules=[REFRESHED])
+    refreshed = answered(asking("x", 10), Usage(300, 600))
+    refreshed.is_background = True
+
+    await rig.ends(refreshed)
+
+    assert not await rig.asks(asking("x", 200))
+
+
 async def test_refused_request_takes_nothing_from_any_rule(stores: StoreRig, redis_server: RedisServer) -> None:
     await stores.use(redis_server.unix_url, timeout=10)
     rig = Shared(
