@@ -61,7 +61,8 @@ class ClientRequest(web.BaseRequest):
         protocol: RequestLoop | None = self.__dict__.get("_protocol")
         if protocol is None or "_loop" in self.__dict__:
             raise AttributeError(f"a request has no {name}")
-        super().__init__(self._message, self.content, protocol, protocol.new_writer(), None, protocol.loop)  # type: ignore[arg-type]
+        task: Any = None  # Any: aiohttp wants one, and only its own loop reads it
+        super().__init__(self._message, self.content, protocol, protocol.new_writer(), task, protocol.loop)
         return getattr(self, name)
 
 

@@ -40,7 +40,7 @@ def import_failures(modules: list[str], foreign: list[str], root: str) -> str:
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     return result.stdout if result.returncode == 0 else result.stdout + result.stderr
 
