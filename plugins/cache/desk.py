@@ -118,7 +118,7 @@ class Desk:
             return self._miss(exchange, question, "absent")
         age = now_s - entry.stored_s
         # most hits are answered here, in fewer steps than below, where the same would come of them
-        if 0 <= age < entry.ttl_s and question.wishes is NONE and entry.shape == question.shape == WHOLE:  # most hits
+        if 0 <= age < entry.ttl_s and question.wishes is NONE and entry.shape == question.shape == WHOLE:
             exchange.told += b"X-Cache: hit\r\nAge: %d\r\n%b" % (age, entry.head)
             exchange.is_cached = True
             self._ledger.answered("hit", entry)

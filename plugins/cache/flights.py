@@ -51,8 +51,8 @@ class Flights:
     ) -> tuple[Reply, Recording] | None:
         """Wait for another's answer.
 
-        When the call fails, the first who notices makes it again and the others wait for that one; when that fails too,
-        they are told.
+        When the call fails, or does not begin in time, the first who notices makes it again; the others wait for that
+        one, or take its answer if it is there by then. When that fails too, they are told.
 
         Args:
             question: the exchange's own; it may want the answer in another manner.
@@ -66,13 +66,13 @@ class Flights:
             if reply is not None:
                 return reply, recording
             current = self._under_way.get(question.key)
-            if current is not None and current is not recording and current.state != "failed":
+            if current is not None and current is not recording and current.may_be_joined:
                 recording = current
                 continue
             last = recording
             while last.successor is not None:
                 last = last.successor
-            if last is not recording and last.state != "failed":  # one who had waited longer has called, and it is over
+            if last is not recording and last.may_be_joined:  # one who had waited longer has called, and it is over
                 recording = last
                 continue
             failures = last.failures_before + (last.state == "failed")

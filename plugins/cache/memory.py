@@ -153,7 +153,7 @@ class MemoryStore:
             place: Place = at  # type: ignore[assignment]  # what is no queue is a place
             at = place.after
             entry = place.entry
-            if not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s:
+            if not -CLOCK_STEP_S <= now_s - entry.stored_s < entry.ttl_s + self.grace_s:  # as `_is_over`
                 self._drop(place, "ttl")
                 dropped += 1
         self._broom = at

@@ -236,7 +236,7 @@ class Recording:
 
     def has(self, who: object) -> bool:
         """Tell whether what somebody reads next is still there, or will be."""
-        return who in self._places
+        return self._places.get(who, -1) >= self._offset
 
     def next_for(self, who: object) -> bytes:
         """Give somebody what has come since the last time."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from proxy.events import Events
 from proxy.exchange import Exchange
 from proxy.server.answers import plain_error
 from proxy.server.facts import HeaderFacts
-from proxy.server.serving import RequestLoop
+from proxy.server.serving import Handler, RequestLoop
 
 SWEEP_S: Final = 1.0
 
@@ -24,8 +24,6 @@ READ_BYTES: Final = 64 << 10
 tenth more CPU."""
 
 SAME_NEWS_EVERY_S: Final = 10.0
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ServerProtocol(RequestLoop):
@@ -44,7 +42,6 @@ class ServerProtocol(RequestLoop):
         "ends_after_reply",
         "exchange",
         "facts",
-        "has_begun",
         "is_behind",
         "is_quiet",
         "is_surplus",
@@ -63,7 +60,6 @@ class ServerProtocol(RequestLoop):
         """Nothing of a request has come: it may be closed to make room."""
         self.is_behind = False
         self.has_begun = False
-        """The response to the current request has begun, past aiohttp: nothing else may be written."""
         self.ends_after_reply = False
         self.is_surplus = False
         """It is one more than may be: only the admin side answers it."""

@@ -1,13 +1,16 @@
 """The loop over a connection's requests: aiohttp's, without the task that it makes for each of them."""
 
 import asyncio
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import set_exception
 from aiohttp.http import HttpVersion11, RawRequestMessage, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
@@ -56,6 +59,10 @@ class ClientRequest(web.BaseRequest):
         self._message = message
         self._protocol = protocol
 
+    def _cancel(self, exc: BaseException) -> None:
+        """Let whoever reads it know that the client has left."""
+        set_exception(self.content, exc)
+
     def __getattr__(self, name: str) -> Any:  # Any: as aiohttp has it
         """Make the rest of it: asked for what is not there yet."""
         protocol: RequestLoop | None = self.__dict__.get("_protocol")
@@ -73,10 +80,15 @@ class RequestLoop(web.RequestHandler):
     answered from the cache. Where anything is unusual (what cannot be parsed, an upgrade, more requests at once than
     are read ahead) aiohttp's own loop takes over for the rest of the connection.
 
+    The requests of a connection share one context, so that a context variable that a request sets is seen by the next.
+
     Source: `RequestHandler.start` of aiohttp 3.14.5; `tests/proxy/server/test_serving.py` tells when it has changed.
     """
 
-    __slots__ = ()
+    __slots__ = ("has_begun",)
+
+    has_begun: bool
+    """The response to the current request has begun, past aiohttp: nothing else may be written."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -96,36 +108,36 @@ class RequestLoop(web.RequestHandler):
                     await self._waiter
                 finally:
                     self._waiter = None
+            if self._parser is None or (handler := self._request_handler) is None:  # the connection is lost
+                return
             is_request = self._messages[0][0].__class__ is RawRequestMessage
-            if not is_request or self._upgraded or self._buffer_paused or self._parser is None:
+            if not is_request or self._upgraded or self._buffer_paused:
                 await super().start()
                 return
             self._parser.message_consumed()
-            if not await self._answer_next():
+            if not await self._answer_next(handler):
                 break
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
 
-    async def _answer_next(self) -> bool:
+    async def _answer_next(self, handler: Handler) -> bool:
         """Answer a request; False if it was the last one of the connection."""
-        handler = self._request_handler
         message, payload = self._messages.popleft()
-        if handler is None:  # the connection is lost
-            return False
         request = ClientRequest(message, payload, self)  # type: ignore[arg-type]  # `start` has seen what it is
         self._request_in_progress, self._current_request = True, request
         try:
-            response = await handler(request)
+            try:
+                response = await handler(request)
+            except ConnectionError:
+                return False
+            except Exception as error:  # foreign code, or a defect of ours
+                response = self.handle_error(request, 504 if isinstance(error, TimeoutError) else 500, error)
             if response.__class__ is not Written and (await self.finish_response(request, response, None))[1]:
                 return False
         except ConnectionError:
             return False
-        except Exception as error:  # foreign or a defect of ours: aiohttp puts it into words
-            response, is_lost = await self._handle_request(request, None, partial(_fail, error))
-            if is_lost:
-                return False
         except BaseException:
             self.force_close()
             raise
@@ -133,6 +145,7 @@ class RequestLoop(web.RequestHandler):
             self._request_in_progress, self._current_request = False, None
             if (waiter := self._handler_waiter) is not None and not waiter.done():
                 waiter.set_result(None)
+        self.has_begun = False
         return self._goes_on(response, payload)
 
     def _goes_on(self, response: web.StreamResponse, payload: StreamReader) -> bool:
@@ -148,7 +161,3 @@ class RequestLoop(web.RequestHandler):
         if self._keepalive_handle is None:
             self._keepalive_handle = loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
         return True
-
-
-async def _fail(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
-    raise error

@@ -9,6 +9,8 @@ import pytest
 from proxy.testing import CutOff, FakeProvider, Faults, ProxyHarness
 from tests.plugins.cache.rig import (
     STREAMED,
+    WHOLE,
+    Call,
     Crowd,
     ask,
     desk_of,
@@ -195,6 +197,49 @@ async def test_who_waited_for_a_stuck_leader_takes_what_one_who_waited_longer_ha
 
     assert [said(each)[1] for each in replies] == ["miss", *["coalesced"] * 3]
     assert upstream.requests_seen == 2
+
+
+@pytest.mark.parametrize("call", [WHOLE["openai"], STREAM], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("pause_s", "drip_s"), [(0.1, 0.0), (0.15, 0.02)], ids=["is over", "comes"])
+async def test_nobody_gets_part_of_an_answer_whose_beginning_is_gone(
+    proxy: ProxyHarness, upstream: FakeProvider, call: Call, pause_s: float, drip_s: float
+) -> None:
+    upstream.once.reply("never", faults=Faults(never_answer=True))
+    upstream.stream([f"word{number} " * 40 for number in range(30)], faults=Faults(drip_s=drip_s))
+    await start(proxy, upstream, coalesceWait="200ms", maxEntry="2KB")
+
+    async with Crowd(proxy) as crowd:
+        stuck = (await crowd.ask(1, call))[0]
+        await upstream.wait_for_request()
+        earlier = await crowd.ask(1, call)
+        await asyncio.sleep(pause_s)
+        later = await crowd.ask(2, call)
+        replies = await read_all([*earlier, *later])
+        stuck.reset()
+        await upstream.wait_for_disconnect()
+    await until_idle(proxy)
+
+    assert {each.status for each in replies} == {200}
+    assert len({each.body for each in replies}) == 1
+    assert b"word29" in replies[0].body
+
+
+async def test_answer_that_has_begun_in_time_is_waited_for_however_long_its_pauses_are(
+    proxy: ProxyHarness, upstream: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    upstream.stream(["Pa", "ris"], gate=gate)
+    await start(proxy, upstream, coalesceWait="300ms")
+
+    async with Crowd(proxy) as crowd:
+        await crowd.ask(3, STREAM)
+        await crowd.follow(2)
+        await asyncio.sleep(0.5)
+        gate.set()
+        replies = await read_all(crowd.clients)
+
+    assert sorted(said(each)[1] or "" for each in replies) == ["coalesced", "coalesced", "miss"]
+    assert upstream.requests_seen == 1
 
 
 async def test_operator_who_ends_the_leader_fails_nobody_else(proxy: ProxyHarness, upstream: FakeProvider) -> None:

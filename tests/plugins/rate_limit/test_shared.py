@@ -117,15 +117,36 @@ async def test_tokens_of_a_request_in_the_background_count_for_all_processes(
     assert await other.asks(asking("x", 50))
 
 
+async def test_request_in_the_background_is_none_that_is_limited_and_leaves_reserves_alone(
+    stores: StoreRig, redis_server: RedisServer
+) -> None:
+    await stores.use(redis_server.unix_url, timeout=10)
+    rig = Shared(stores, perDay=2, burstSize=2, rules=[REFRESHED])
+    running = asking("x", 500)
+    assert await rig.asks(running)
+    refreshed = answered(asking("x", 10), Usage(100, 200))
+    refreshed.is_background = True
+
+    await rig.ends(refreshed)
+    await rig.ends(answered(running, Usage(1, 99)))
+    left = [each.left for each in await rig.plugin.levels(asking("x", 10), rig.plugin.sets.general)]
+    rig.change(perDay=2, burstSize=2)
+    await rig.ends(refreshed)
+
+    assert left == [1, 1000 - 300 - 100]
+
+
 async def test_request_in_the_background_counts_here_while_the_store_gives_no_answer(stores: StoreRig) -> None:
     await stores.use_now("unix:///nowhere/redis.sock", timeout=0.05)
-    rig = Shared(stores, onStoreFailure="local", rules=[REFRESHED])
+    rig, other = (Shared(stores, onStoreFailure=each, rules=[REFRESHED]) for each in ("local", "closed"))
     refreshed = answered(asking("x", 10), Usage(300, 600))
     refreshed.is_background = True
 
     await rig.ends(refreshed)
+    await other.ends(refreshed)
 
-    assert not await rig.asks(asking("x", 200))
+    left = [each.plugin._gate.levels(request(), each.plugin.sets.general)[0].left for each in (rig, other)]
+    assert left == [100, 1000]
 
 
 async def test_refused_request_takes_nothing_from_any_rule(stores: StoreRig, redis_server: RedisServer) -> None:

@@ -1,17 +1,19 @@
 """The loop over a connection's requests: as aiohttp's own, but in the connection's task."""
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from weakref import ReferenceType, ref
 
 import pytest
 from aiohttp import web
 
 from proxy.events import Events
-from proxy.server.connection import ConnectionServer, Handler
-from proxy.server.serving import CLOSE, KEEP_ALIVE
+from proxy.server.connection import ConnectionServer, ServerProtocol
+from proxy.server.serving import CLOSE, KEEP_ALIVE, Handler
 from proxy.testing import RawClient
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -24,14 +26,23 @@ MADE_FROM = {
     "_process_keepalive": "b472e0fb8445ce42",
     "connection_lost": "df2fe6e95fd04c7c",
     "shutdown": "5eb4bd473db61e84",
+    "data_received": "1ee57ebe052e6c80",
+    "close": "84518f965e198ee3",
+    "force_close": "38d0e1e798e4d3b7",
+    "BaseRequest": "dae5bbed7d90f1dd",
 }
 """Digests of what `RequestLoop` stands in for or relies on in aiohttp. Where one differs, read the new source first."""
 
 
 def test_what_the_loop_was_made_from_is_still_what_aiohttp_does() -> None:
-    sources = {name: inspect.getsource(getattr(web.RequestHandler, name)) for name in MADE_FROM}
+    of_requests = {"BaseRequest": inspect.getsource(web.BaseRequest.__init__)}
+    of_connections = {
+        name: inspect.getsource(getattr(web.RequestHandler, name)) for name in MADE_FROM if name != "BaseRequest"
+    }
 
-    assert {name: sha256(source.encode()).hexdigest()[:16] for name, source in sources.items()} == MADE_FROM
+    found = {name: sha256(text.encode()).hexdigest()[:16] for name, text in (of_connections | of_requests).items()}
+
+    assert found == MADE_FROM
 
 
 @asynccontextmanager
@@ -58,7 +69,9 @@ def writing(act: Callable[[web.BaseRequest], object], *, goes_on: bool = True) -
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         act(request)
+        assert isinstance(request.protocol, ServerProtocol)
         assert request.transport is not None
+        request.protocol.has_begun = True
         request.transport.write(OK)
         return KEEP_ALIVE if goes_on else CLOSE
 
@@ -92,6 +105,52 @@ async def test_pipelined_requests_are_answered_in_order_also_more_than_are_read_
     assert seen == [f"/{number}" for number in range(300)]
 
 
+async def test_lots_of_requests_on_a_kept_connection_are_all_answered() -> None:
+    async with serving(writing(lambda _: None)) as (_, url), RawClient(url) as client:
+        for _ in range(20):
+            await client.send(GET * 10)
+            replies = [await client.read_response() for _ in range(10)]
+
+    assert [each.body for each in replies] == [b"ok"] * 10
+
+
+async def test_connection_in_use_is_kept_beyond_the_time_of_an_idle_one() -> None:
+    async with serving(writing(lambda _: None), keep_alive_s=0.3) as (_, url), RawClient(url) as client:
+        for _ in range(8):
+            reply = await client.request("GET", "/")
+            await asyncio.sleep(0.1)
+
+    assert reply.body == b"ok"
+
+
+@pytest.mark.parametrize(("version", "header", "is_kept"), [
+    ("1.1", "", True), ("1.1", "Connection: close\r\n", False), ("1.0", "", False)
+])  # fmt: skip
+async def test_request_says_whether_its_connection_may_go_on(version: str, header: str, is_kept: bool) -> None:
+    said: list[bool] = []
+
+    async with serving(writing(lambda request: said.append(request.keep_alive))) as (_, url), RawClient(url) as client:
+        await client.send(f"GET / HTTP/{version}\r\nHost: a\r\n{header}\r\n".encode())
+        await client.read_response()
+
+    assert said == [is_kept]
+
+
+async def test_all_of_a_request_is_there_for_who_asks() -> None:
+    found: list[object] = []
+
+    def look(request: web.BaseRequest) -> None:
+        found.extend((request.path, dict(request.query), request.headers["X-A"], request.remote, request.can_read_body))
+        with pytest.raises(AttributeError):
+            request.nonsense  # type: ignore[attr-defined]  # noqa: B018 (asked for, not used)
+
+    async with serving(writing(look)) as (_, url), RawClient(url) as client:
+        reply = await client.request("GET", "/a?b=c", headers={"X-A": "d"})
+
+    assert reply.status == 200
+    assert found == ["/a", {"b": "c"}, "d", "127.0.0.1", False]
+
+
 async def test_answer_made_by_aiohttp_is_sent_by_it() -> None:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text=request.path)
@@ -112,6 +171,40 @@ async def test_what_a_handler_raises_is_put_into_words_and_ends_the_connection(e
         rest = await client.read_until_closed()
 
     assert (reply.status, b"ours" in reply.body, rest) == (status, False, b"")
+
+
+async def test_what_a_handler_raises_after_its_response_has_begun_closes_the_connection() -> None:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request.protocol, ServerProtocol)
+        assert request.transport is not None
+        request.protocol.has_begun = True
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        raise RuntimeError("late")
+
+    async with serving(handle) as (_, url), RawClient(url) as client:
+        await client.send(GET)
+        async with asyncio.timeout(5):
+            got = await client.read_until_closed()
+
+    assert got.endswith(b"\r\n\r\nhalf")
+
+
+async def test_request_whose_handler_raised_is_freed_without_the_garbage_collector() -> None:
+    requests: list[ReferenceType[web.BaseRequest]] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        requests.append(ref(request))
+        raise RuntimeError
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(handle) as (_, url), RawClient(url) as client:
+            await client.send(GET)
+            await client.read_until_closed()
+        assert [each() for each in requests] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_lost_connection_that_a_handler_notices_ends_without_an_answer() -> None:
@@ -233,7 +326,8 @@ async def test_stop_waits_for_the_request_in_work() -> None:
     assert (is_waiting, reply.body) == (True, b"ok")
 
 
-async def test_client_that_leaves_cancels_its_request() -> None:
+@pytest.mark.parametrize("target", ["/", "http://xn--/"])
+async def test_client_that_leaves_cancels_its_request(target: str) -> None:
     has_begun, is_cancelled = asyncio.Event(), asyncio.Event()
 
     async def handle(_: web.BaseRequest) -> web.StreamResponse:
@@ -247,7 +341,7 @@ async def test_client_that_leaves_cancels_its_request() -> None:
 
     async with serving(handle) as (_, url):
         async with RawClient(url) as client:
-            await client.send(GET)
+            await client.send(f"GET {target} HTTP/1.1\r\nHost: xn--\r\n\r\n".encode())
             await has_begun.wait()
         async with asyncio.timeout(5):
             await is_cancelled.wait()
