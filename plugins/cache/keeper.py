@@ -94,8 +94,8 @@ class Keeper:
     def _keep(self, entry: Entry, now_s: float) -> None:
         if not self._is_shared:
             if not self._store.put(entry, now_s):
-                is_over = now_s - entry.stored_s >= entry.ttl_s + self._grace_s
-                self._ledger.declined("no time to live" if is_over else "no room")
+                has_time = entry.ttl_s + self._grace_s > 0
+                self._ledger.declined("no room" if has_time else "no time to live")
         elif (data := encode(entry)) is None:
             self._ledger.declined("cannot be written")
         else:

@@ -188,9 +188,7 @@ class MemoryStore:
 
     def _drop(self, place: Place, reason: Reason) -> None:
         del self._places[place.entry.key]
-        if self._broom is place:  # as `_unlink`
-            self._broom = place.after
-        place.queue.remove(place)
+        self._unlink(place)
         self.evictions[reason] += 1
 
     def _unlink(self, place: Place) -> None:
