@@ -84,13 +84,12 @@ class RateLimitPlugin(Plugin[RateLimitConfig]):
     @hookimpl
     def pre_request(self, exchange: Exchange) -> Wait | None:
         """Let a request pass, have it wait, or refuse it."""
-        sets = self.sets
         if exchange.identity is not None:
             exchange.are_limits_held = True
         if self._is_shared:
             return self._shared.admit(exchange)
         now_us = self._time.now_us()
-        rules = sets.of(exchange) if sets.differ or exchange.identity is not None else sets.general
+        rules = self.sets.of(exchange)
         plain = rules.plain
         if plain is not None and not self._waiting.count and plain.admit(exchange, now_us):
             return None

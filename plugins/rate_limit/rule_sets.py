@@ -69,8 +69,6 @@ class RuleSets:
         self.general = self._make([*self._simple, *self._listed])
         """For everybody who has nothing of their own."""
         self._callers = config.callers
-        self.differ = bool(config.callers)
-        """Some callers have settings of their own; virtual keys may bring others besides."""
         self._known: dict[tuple[str | None, tuple[Allowance, ...]], RuleSet] = {}
         """By the name under which a caller has settings of its own, and what its virtual key allows."""
 
@@ -85,6 +83,8 @@ class RuleSets:
     def of(self, exchange: Exchange) -> RuleSet:
         """Give the rules that hold for a request."""
         identity = exchange.identity
+        if identity is None and not self._callers:  # as for most
+            return self.general
         allowances = () if identity is None else identity.limits
         name = self._name_of(exchange) if self._callers else None
         if name is None and not allowances:
