@@ -59,7 +59,6 @@ class ServerProtocol(RequestLoop):
         self.is_quiet = True
         """Nothing of a request has come: it may be closed to make room."""
         self.is_behind = False
-        self.has_begun = False
         self.ends_after_reply = False
         self.is_surplus = False
         """It is one more than may be: only the admin side answers it."""

@@ -10,9 +10,14 @@ from aiohttp.helpers import set_exception
 from aiohttp.http import HttpVersion11, RawRequestMessage, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from proxy.server.known_head import KnownHead, RawHeaders, RepeatedHead, WholeBody, learn
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
+UNKNOWN: Final = -1
+
+MOST_UNLIKE: Final = 16
+"""After so many requests in a row that were not like the one before, a connection's are all parsed."""
 
 
 class Written(web.StreamResponse):
@@ -49,14 +54,14 @@ class ClientRequest(web.BaseRequest):
     keep_alive = False
     content: StreamReader = EMPTY_PAYLOAD
 
-    def __init__(self, message: RawRequestMessage, payload: StreamReader, protocol: "RequestLoop") -> None:
-        self.method = message.method
-        self.version = message.version
-        self.raw_path = message.path
-        self.raw_headers = message.raw_headers
-        self.keep_alive = not message.should_close
+    def __init__(self, head: RawRequestMessage | RepeatedHead, payload: StreamReader, protocol: "RequestLoop") -> None:
+        self.method = head.method
+        self.version = head.version
+        self.raw_path = head.path
+        self.raw_headers = head.raw_headers
+        self.keep_alive = not head.should_close
         self.content = payload
-        self._message = message
+        self._head = head
         self._protocol = protocol
 
     def _cancel(self, exc: BaseException) -> None:
@@ -68,8 +73,10 @@ class ClientRequest(web.BaseRequest):
         protocol: RequestLoop | None = self.__dict__.get("_protocol")
         if protocol is None or "_loop" in self.__dict__:
             raise AttributeError(f"a request has no {name}")
+        head = self._head
+        message = head.message() if isinstance(head, RepeatedHead) else head
         task: Any = None  # Any: aiohttp wants one, and only its own loop reads it
-        super().__init__(self._message, self.content, protocol, protocol.new_writer(), task, protocol.loop)
+        super().__init__(message, self.content, protocol, protocol.new_writer(), task, protocol.loop)
         return getattr(self, name)
 
 
@@ -85,10 +92,18 @@ class RequestLoop(web.RequestHandler):
     Source: `RequestHandler.start` of aiohttp 3.14.5; `tests/proxy/server/test_serving.py` tells when it has changed.
     """
 
-    __slots__ = ("has_begun",)
+    __slots__ = ("_known", "_missing", "_unlike", "has_begun")
 
-    has_begun: bool
-    """The response to the current request has begun, past aiohttp: nothing else may be written."""
+    def __init__(self, manager: web.Server, **kwargs: Any) -> None:  # Any: as aiohttp has it
+        super().__init__(manager, **kwargs)
+        self.has_begun = False
+        """The response to the current request has begun, past aiohttp: nothing else may be written."""
+        self._known: KnownHead | None = None
+        self._missing = 0
+        """How much of a body the parser still waits for: 0 between two requests, UNKNOWN for good where that is in any
+        doubt, as always when aiohttp's own loop takes over."""
+        self._unlike = 0
+        """How many requests in a row were not like the one before."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -98,6 +113,30 @@ class RequestLoop(web.RequestHandler):
     def new_writer(self) -> StreamWriter:
         """Make what aiohttp's own responses are written with."""
         return StreamWriter(self, self._loop)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come; a request like the last one of its connection is not parsed again."""
+        if self._missing or self._messages or not data:
+            super().data_received(data)
+            self._missing = max(self._missing - len(data), UNKNOWN)
+            return
+        known = self._known
+        body = None if known is None else known.body_of(data)
+        if known is None or body is None:
+            super().data_received(data)
+            self._learn(data)
+        else:  # also while it is being closed: then nobody takes it any more
+            self._unlike = 0
+            self._messages.append((known.head, WholeBody(body, self)))  # type: ignore[arg-type]  # for `start` below
+            if (waiter := self._waiter) is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _learn(self, data: bytes) -> None:
+        """Take note of the head of a request that was parsed, and of where the parser stands."""
+        message = self._messages[0][0] if self._messages and self._unlike < MOST_UNLIKE else None
+        self._known = known = learn(data, message) if isinstance(message, RawRequestMessage) else None
+        self._missing = UNKNOWN if known is None else max(known.size_bytes - len(data), UNKNOWN)
+        self._unlike += 1
 
     async def start(self) -> None:
         """Answer one request after the other until the connection is to end."""
@@ -110,11 +149,12 @@ class RequestLoop(web.RequestHandler):
                     self._waiter = None
             if self._parser is None or (handler := self._request_handler) is None:  # the connection is lost
                 return
-            is_request = self._messages[0][0].__class__ is RawRequestMessage
-            if not is_request or self._upgraded or self._buffer_paused:
-                await super().start()
-                return
-            self._parser.message_consumed()
+            kind: type = self._messages[0][0].__class__
+            if kind is not RepeatedHead:
+                if kind is not RawRequestMessage or self._upgraded or self._buffer_paused:
+                    await super().start()
+                    return
+                self._parser.message_consumed()
             if not await self._answer_next(handler):
                 break
         if not self._force_close:

@@ -3,21 +3,18 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from hashlib import sha256
 from weakref import ReferenceType, ref
 
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
 
-from proxy.events import Events
-from proxy.server.connection import ConnectionServer, ServerProtocol
-from proxy.server.serving import CLOSE, KEEP_ALIVE, Handler
+from proxy.server.connection import ServerProtocol
+from proxy.server.serving import KEEP_ALIVE
 from proxy.testing import CutOff, RawClient
+from tests.proxy.server.served import OK, serving, writing
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 MADE_FROM = {
     "start": "2e565fd40c8e04fb",
@@ -30,52 +27,26 @@ MADE_FROM = {
     "close": "84518f965e198ee3",
     "force_close": "38d0e1e798e4d3b7",
     "BaseRequest": "dae5bbed7d90f1dd",
+    "StreamReader": "64f76413d16e4765",
 }
-"""Digests of what `RequestLoop` stands in for or relies on in aiohttp. Where one differs, read the new source first."""
+"""Digests of what `RequestLoop` and `WholeBody` stand in for or rely on in aiohttp.
+
+Where one differs, read the new source first.
+"""
 
 
 def test_what_the_loop_was_made_from_is_still_what_aiohttp_does() -> None:
-    of_requests = {"BaseRequest": inspect.getsource(web.BaseRequest.__init__)}
+    of_others = {
+        "BaseRequest": inspect.getsource(web.BaseRequest.__init__),
+        "StreamReader": inspect.getsource(StreamReader),
+    }
     of_connections = {
-        name: inspect.getsource(getattr(web.RequestHandler, name)) for name in MADE_FROM if name != "BaseRequest"
+        name: inspect.getsource(getattr(web.RequestHandler, name)) for name in MADE_FROM if name not in of_others
     }
 
-    found = {name: sha256(text.encode()).hexdigest()[:16] for name, text in (of_connections | of_requests).items()}
+    found = {name: sha256(text.encode()).hexdigest()[:16] for name, text in (of_connections | of_others).items()}
 
     assert found == MADE_FROM
-
-
-@asynccontextmanager
-async def serving(handler: Handler, keep_alive_s: float = 60.0) -> AsyncIterator[tuple[ConnectionServer, str]]:
-    manager = ConnectionServer(
-        handler,
-        header_timeout_s=lambda: 10.0,
-        max_connections=lambda: 100,
-        keep_alive_s=lambda: keep_alive_s,
-        goes_on=lambda _: False,
-        events=Events(),
-    )
-    server = await asyncio.get_running_loop().create_server(manager, "127.0.0.1", 0)
-    try:
-        yield manager, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await manager.shutdown(5)
-        manager.close()
-
-
-def writing(act: Callable[[web.BaseRequest], object], *, goes_on: bool = True) -> Handler:
-    """Make a handler that writes past aiohttp, as the data side does."""
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        act(request)
-        assert isinstance(request.protocol, ServerProtocol)
-        assert request.transport is not None
-        request.protocol.has_begun = True
-        request.transport.write(OK)
-        return KEEP_ALIVE if goes_on else CLOSE
-
-    return handle
 
 
 async def goes_on(client: RawClient) -> bool:
