@@ -1,7 +1,6 @@
 """The one entry of all requests: which side answers."""
 
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from aiohttp import web
 
@@ -29,7 +28,7 @@ class Front:
 
     def __call__(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         """Choose who answers a request; the known paths of the data side come first, because they are the hot ones."""
-        protocol = cast(ServerProtocol, request.protocol)  # the only kind that ConnectionServer makes
+        protocol: ServerProtocol = request._protocol  # type: ignore[assignment]  # ConnectionServer makes no other kind
         protocol.begin()
         path, _, query = request.raw_path.partition("?")
         match = self._quick(request.method, path)

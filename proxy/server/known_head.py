@@ -51,7 +51,7 @@ class RepeatedHead:
 
 
 class KnownHead:
-    """Recognises requests that have the same head, byte for byte, as one that was parsed, and come in one piece.
+    """Recognises requests that have the same head, byte for byte, as one that was parsed.
 
     Only the digits of Content-Length may be others. Whatever differs otherwise is for the parser.
 
@@ -61,7 +61,7 @@ class KnownHead:
         message: what the parser made of it.
     """
 
-    __slots__ = ("_after", "_at", "_before", "_digits", "_like", "head", "size_bytes")
+    __slots__ = ("_after", "_at", "_before", "_digits", "_like", "head", "head_bytes")
 
     def __init__(self, head: bytes, length: tuple[int, int], message: RawRequestMessage) -> None:
         self._at, end = length
@@ -69,29 +69,29 @@ class KnownHead:
         self._like = message._replace(headers=NO_HEADERS, raw_headers=())
         self.head = RepeatedHead(self._like, message.raw_headers)
         """What the last one that was recognised says."""
-        self.size_bytes = len(head) + int(self._digits)
-        """Of the request that it was learnt from, with its body."""
+        self.head_bytes = len(head)
+        """Its length."""
 
-    def body_of(self, data: bytes) -> bytes | None:
-        """Take the body out of a request that is recognised; None for any other data."""
-        at = self._at
+    def size_of(self, data: bytes) -> int:
+        """Tell how long a request is, head and body, if data begins with its whole head and that is known; else 0."""
+        at, after = self._at, self._after
         if not data.startswith(self._before):
-            return None
+            return 0
         end = data.find(b"\r", at, at + MOST_DIGITS + 1)
         digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
-            return None
-        start = end + len(self._after)
-        if start + int(digits) != len(data):
-            return None
+        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+            return 0
         if digits != self._digits:
-            self._digits = digits
-            headers = self.head.raw_headers
-            self.head = RepeatedHead(
-                self._like,
-                tuple((name, digits if name.lower() == CONTENT_LENGTH else value) for name, value in headers),
-            )
-        return data[start:]
+            self._take(digits)
+        self.head_bytes = head_bytes = end + len(after)
+        return head_bytes + int(digits)
+
+    def _take(self, digits: bytes) -> None:
+        self._digits = digits
+        headers = self.head.raw_headers
+        self.head = RepeatedHead(
+            self._like, tuple((name, digits if name.lower() == CONTENT_LENGTH else value) for name, value in headers)
+        )
 
 
 def learn(data: bytes, message: RawRequestMessage) -> KnownHead | None:

@@ -17,7 +17,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 UNKNOWN: Final = -1
 
 MOST_UNLIKE: Final = 16
-"""After so many requests in a row that were not like the one before, a connection's are all parsed."""
+"""After so many requests in a row that were not like the one before, all of a connection's are parsed for good."""
 
 
 class Written(web.StreamResponse):
@@ -121,22 +121,25 @@ class RequestLoop(web.RequestHandler):
             self._missing = max(self._missing - len(data), UNKNOWN)
             return
         known = self._known
-        body = None if known is None else known.body_of(data)
-        if known is None or body is None:
+        size = 0 if known is None else known.size_of(data)
+        if known is None or size != len(data):
             super().data_received(data)
-            self._learn(data)
+            if not size:
+                size = self._learn(data)
+            self._missing = max(size - len(data), UNKNOWN)
         else:  # also while it is being closed: then nobody takes it any more
             self._unlike = 0
-            self._messages.append((known.head, WholeBody(body, self)))  # type: ignore[arg-type]  # for `start` below
+            body = WholeBody(data[known.head_bytes :], self)
+            self._messages.append((known.head, body))  # type: ignore[arg-type]  # `start` below knows them
             if (waiter := self._waiter) is not None and not waiter.done():
                 waiter.set_result(None)
 
-    def _learn(self, data: bytes) -> None:
-        """Take note of the head of a request that was parsed, and of where the parser stands."""
+    def _learn(self, data: bytes) -> int:
+        """Take note of the head of a request that was parsed, and tell how long it is; 0 if that is not known."""
         message = self._messages[0][0] if self._messages and self._unlike < MOST_UNLIKE else None
         self._known = known = learn(data, message) if isinstance(message, RawRequestMessage) else None
-        self._missing = UNKNOWN if known is None else max(known.size_bytes - len(data), UNKNOWN)
         self._unlike += 1
+        return 0 if known is None else known.size_of(data)
 
     async def start(self) -> None:
         """Answer one request after the other until the connection is to end."""

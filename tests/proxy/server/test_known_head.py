@@ -289,6 +289,16 @@ async def test_body_that_comes_after_its_head_leaves_the_next_request_to_be_reco
     assert (heard.parsed, len(heard.requests)) == (1, 6)
 
 
+async def test_requests_that_come_in_two_pieces_are_alike_all_the_same() -> None:
+    head, whole = HEAD % 9, HEAD % 9 + b"123456789"
+
+    heard = await hear(
+        [head, whole[-9:]] * (MOST_UNLIKE + 1) + [whole] * 2, [8] * 2 * (MOST_UNLIKE + 2), may_recognise=True
+    )
+
+    assert (heard.parsed, len(heard.requests)) == (MOST_UNLIKE + 1, 2 * (MOST_UNLIKE + 3))
+
+
 async def test_body_is_read_in_any_way_that_a_reader_knows() -> None:
     got: list[object] = []
 
