@@ -16,7 +16,7 @@ from yarl import URL
 
 from proxy.server.connection import ServerProtocol
 from proxy.server.known_head import learn
-from proxy.server.serving import KEEP_ALIVE, MOST_UNLIKE, UNKNOWN
+from proxy.server.serving import KEEP_ALIVE, MOST_UNLIKE
 from proxy.testing import RawClient
 from tests.proxy.server.served import OK, server_of, serving
 
@@ -118,13 +118,14 @@ async def hear(pieces: Sequence[bytes], turns: Sequence[int], *, may_recognise: 
 
     manager = server_of(handle)
     protocol = manager()
-    if not may_recognise:
-        protocol._missing = UNKNOWN
     wire = Wire(protocol)
     protocol.connection_made(wire)
     for piece, count in zip(pieces, turns, strict=True):
         if not wire.is_lost:
-            protocol.data_received(piece)
+            if may_recognise:
+                protocol.data_received(piece)
+            else:
+                web.RequestHandler.data_received(protocol, piece)
         for _ in range(count):
             await asyncio.sleep(0)
     for _ in range(20 + 2 * len(pieces)):
