@@ -18,7 +18,7 @@ MOST_DIGITS: Final = 9
 
 HEAD_END: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = b"content-length"
-LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*(?=\r\n)", re.IGNORECASE)
+LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*(?=\r\n)" % MOST_DIGITS, re.IGNORECASE)
 
 NO_HEADERS: Final[CIMultiDictProxy[str]] = CIMultiDictProxy(CIMultiDict())
 LIMIT_BYTES: Final = 1 << 30
@@ -30,9 +30,12 @@ class RepeatedHead:
 
     Args:
         like: the message of a request with the same head, without its headers.
+        raw_headers: as the parser gives them.
     """
 
-    __slots__ = ("_like", "method", "path", "raw_headers", "should_close", "version")
+    __slots__ = ("_like", "method", "path", "raw_headers", "version")
+
+    should_close = False
 
     def __init__(self, like: RawRequestMessage, raw_headers: RawHeaders) -> None:
         self._like = like
@@ -40,10 +43,9 @@ class RepeatedHead:
         self.path: str = like.path
         self.version: HttpVersion = like.version
         self.raw_headers = raw_headers
-        self.should_close = False
 
     def message(self) -> RawRequestMessage:
-        """Make the message that the parser would have made."""
+        """Make the message that the parser would have made; only the case of header names is that of the wire."""
         fields: CIMultiDict[str] = CIMultiDict()
         for name, value in self.raw_headers:
             fields.add(name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
@@ -79,7 +81,7 @@ class KnownHead:
             return 0
         end = data.find(b"\r", at, at + MOST_DIGITS + 1)
         digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+        if not digits.isdigit() or not data.startswith(after, end):
             return 0
         if digits != self._digits:
             self._take(digits)
@@ -94,24 +96,29 @@ class KnownHead:
         )
 
 
-def learn(data: bytes, message: RawRequestMessage) -> KnownHead | None:
-    """Make what recognises requests like one that was parsed.
+def learn(data: bytes, message: RawRequestMessage) -> tuple[KnownHead | None, int]:
+    """Look at a request that was parsed.
 
     Args:
         data: what was given to the parser between two requests; it begins with the whole head.
     Returns:
-        None where the head asks for more than an answer, where its end is in any doubt, or where no Content-Length
-        says how long the body is.
+        What recognises requests like it, if it has a body and asks for nothing but an answer; and its length, head and
+        body, 0 where that is in any doubt.
     """
-    if message.should_close or message.upgrade or message.chunked or message.compression:
-        return None
     end = data.find(HEAD_END, 0, MOST_HEAD_BYTES) + len(HEAD_END)
-    if end < len(HEAD_END) or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
-        return None
-    lengths = [match.span(1) for match in LENGTH.finditer(data, 0, end)]
-    if len(lengths) != 1 or any(name.lower() == b"expect" for name, _ in message.raw_headers):
-        return None
-    return KnownHead(data[:end], lengths[0], message)
+    is_clear = end >= len(HEAD_END) and data.count(b"\n", 0, end) == data.count(b"\r\n", 0, end)
+    if not is_clear or message.chunked or message.upgrade or message.should_close:
+        return None, 0
+    names = {name.lower() for name, _ in message.raw_headers}
+    if CONTENT_LENGTH not in names:
+        return None, end
+    lengths = list(LENGTH.finditer(data, 0, end))
+    if len(lengths) != 1:
+        return None, 0
+    size = end + int(lengths[0][1])
+    if message.compression or b"expect" in names:
+        return None, size
+    return KnownHead(data[:end], lengths[0].span(1), message), size
 
 
 class WholeBody(StreamReader):
@@ -146,7 +153,7 @@ class WholeBody(StreamReader):
         if data is not None:
             super().__init__(self._protocol, LIMIT_BYTES)
             self.feed_data(data)
-            self.feed_eof()
+            self._eof = True  # `feed_eof` would let go of reading that a later request holds
 
     def __getattr__(self, name: str) -> Any:  # Any: as aiohttp has it
         """Make the rest of it: asked for what is not there yet."""

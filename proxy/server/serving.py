@@ -14,10 +14,8 @@ from proxy.server.known_head import KnownHead, RawHeaders, RepeatedHead, WholeBo
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-UNKNOWN: Final = -1
-
 MOST_UNLIKE: Final = 16
-"""After so many requests in a row that were not like the one before, all of a connection's are parsed for good."""
+"""After so many heads that were learnt in vain, one after the other, all requests of a connection are parsed."""
 
 
 class Written(web.StreamResponse):
@@ -100,10 +98,10 @@ class RequestLoop(web.RequestHandler):
         """The response to the current request has begun, past aiohttp: nothing else may be written."""
         self._known: KnownHead | None = None
         self._missing = 0
-        """How much of a body the parser still waits for: 0 between two requests, UNKNOWN for good where that is in any
-        doubt, as always when aiohttp's own loop takes over."""
+        """How many bytes of a body the parser still waits for; 0 between two requests. Below 0, for good: more has come
+        than that, or it was never known, as always when aiohttp's own loop takes over."""
         self._unlike = 0
-        """How many requests in a row were not like the one before."""
+        """How many heads were learnt since one was recognised."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -118,28 +116,31 @@ class RequestLoop(web.RequestHandler):
         """Take in what has come; a request like the last one of its connection is not parsed again."""
         if self._missing or self._messages or not data:
             super().data_received(data)
-            self._missing = max(self._missing - len(data), UNKNOWN)
+            self._missing -= len(data)
             return
         known = self._known
         size = 0 if known is None else known.size_of(data)
         if known is None or size != len(data):
             super().data_received(data)
-            if not size:
-                size = self._learn(data)
-            self._missing = max(size - len(data), UNKNOWN)
-        else:  # also while it is being closed: then nobody takes it any more
-            self._unlike = 0
-            body = WholeBody(data[known.head_bytes :], self)
-            self._messages.append((known.head, body))  # type: ignore[arg-type]  # `start` below knows them
-            if (waiter := self._waiter) is not None and not waiter.done():
-                waiter.set_result(None)
+            self._missing = (size or self._learn(data)) - len(data)
+            return
+        # also on a connection that is being closed, where nobody takes it any more
+        self._unlike = 0
+        body = WholeBody(data[known.head_bytes :], self) if size > known.head_bytes else EMPTY_PAYLOAD
+        self._messages.append((known.head, body))  # type: ignore[arg-type]  # `start` below knows them
+        if (waiter := self._waiter) is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _learn(self, data: bytes) -> int:
         """Take note of the head of a request that was parsed, and tell how long it is; 0 if that is not known."""
         message = self._messages[0][0] if self._messages and self._unlike < MOST_UNLIKE else None
-        self._known = known = learn(data, message) if isinstance(message, RawRequestMessage) else None
-        self._unlike += 1
-        return 0 if known is None else known.size_of(data)
+        if not isinstance(message, RawRequestMessage):
+            return 0
+        known, size = learn(data, message)
+        if known is not None:
+            self._known = known
+            self._unlike += 1
+        return size
 
     async def start(self) -> None:
         """Answer one request after the other until the connection is to end."""
