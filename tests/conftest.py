@@ -5,9 +5,14 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.redis_server import RedisServer, short_folder
 from tests.tools import SKIP_PREFIX
+
+# nothing here is judged by how long it takes: the machine may be busy, and the first text that is drawn takes a second
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -49,7 +49,7 @@ def test_order_is_a_permutation_by_priority(
 
 @pytest.mark.parametrize("strategy", ["priority", "round-robin", "least-in-flight"])
 @given(WEIGHTS, st.integers())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_first_place_is_shared_by_weight_within_two_percent(strategy: str, weights: list[float], seed: int) -> None:
     candidates, rounds = candidates_of(*weights), 20_000  # 2 % are more than five standard deviations
     balancer, exchange = make(seed, strategy=strategy), asked()
@@ -63,7 +63,7 @@ def test_first_place_is_shared_by_weight_within_two_percent(strategy: str, weigh
 
 @pytest.mark.parametrize("strategy", ["priority", "round-robin", "random"])
 @given(st.lists(st.floats(0.5, 20), min_size=2, max_size=6), st.integers())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nobody_waits_for_a_first_place_longer_than_its_share_allows(
     strategy: str, weights: list[float], seed: int
 ) -> None:
@@ -83,7 +83,7 @@ def test_nobody_waits_for_a_first_place_longer_than_its_share_allows(
 
 @pytest.mark.parametrize("strategy", ["least-in-flight", "latency"])
 @given(st.lists(st.floats(0.2, 3), min_size=2, max_size=5), st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_nobody_is_starved_by_random_traffic(strategy: str, services_s: list[float], seed: int) -> None:
     candidates = [candidate(str(index), load=FakeLoad(service)) for index, service in enumerate(services_s)]
     traffic = Traffic(candidates, per_s=20, seed=seed, strategy=strategy)

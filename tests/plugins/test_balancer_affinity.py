@@ -41,7 +41,7 @@ def test_sessions_are_shared_by_weight_within_two_percent(weights: tuple[float, 
 
 
 @given(WEIGHTS, st.integers(0, 5))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_candidate_that_goes_gives_away_its_own_sessions_only(weights: list[float], which: int) -> None:
     candidates = candidates_of(*weights)
     gone = candidates[which % len(candidates)]
@@ -55,7 +55,7 @@ def test_candidate_that_goes_gives_away_its_own_sessions_only(weights: list[floa
 
 
 @given(WEIGHTS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_candidate_that_comes_takes_sessions_for_itself_only(weights: list[float]) -> None:
     candidates = candidates_of(*weights)
 

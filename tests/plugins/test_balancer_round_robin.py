@@ -39,7 +39,7 @@ def test_everybody_stands_in_the_order_once() -> None:
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=3, max_size=6), st.data(), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=15, phases=[Phase.explicit, Phase.generate])  # shrinking took five minutes
+@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])  # shrinking took five minutes
 def test_turns_of_those_left_out_go_to_the_others_by_weight(
     weights: list[float], data: st.DataObject, seed: int
 ) -> None:
@@ -56,7 +56,6 @@ def test_turns_of_those_left_out_go_to_the_others_by_weight(
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=8), st.integers(), st.integers(1, 400))
-@settings(deadline=None)
 def test_nobody_is_ever_a_turn_ahead_of_its_share(weights: list[float], seed: int, rounds: int) -> None:
     candidates, turns = candidates_of(*weights), RoundRobin(Random(seed))
     turns.order(candidates)  # the first one of a set is drawn
@@ -68,7 +67,6 @@ def test_nobody_is_ever_a_turn_ahead_of_its_share(weights: list[float], seed: in
 
 
 @given(st.lists(st.lists(st.floats(0.01, 100), min_size=3, max_size=3), min_size=2, max_size=5), st.integers())
-@settings(deadline=None)
 def test_change_of_weights_leaves_no_debt_beyond_a_turn_for_each(changes: list[list[float]], seed: int) -> None:
     turns = RoundRobin(Random(seed))
     for weights in changes[:-1]:

@@ -69,7 +69,7 @@ async def test_events_arrive_byte_for_byte_however_they_are_split(proxy: ProxyPr
                 assert (heard.status, heard.is_whole, heard.body) == (200, True, direct)
                 return len(split_at)
 
-            @settings(max_examples=SPLITS, deadline=None)
+            @settings(max_examples=SPLITS)
             @given(cuts())
             def check_all(case: Cuts) -> None:
                 nonlocal streams, places

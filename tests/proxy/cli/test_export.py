@@ -200,7 +200,7 @@ def test_text_is_read_back_as_it_was(text: str) -> None:
 
 
 @given(st.lists(st.text("0123456789+-.eExXoOabfn~=<!&*#?|>%@`'\"{}[],: \n\t\\$é\u202e\x85\x1b", max_size=8)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_read_back_as_it_was(texts: list[str]) -> None:
     document = {"flat": texts, "deep": [[text] for text in texts], "map": {text: text for text in texts if text}}
 

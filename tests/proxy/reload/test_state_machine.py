@@ -198,7 +198,6 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=SEQUENCES,
     stateful_step_count=20,
-    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a sequence is short already, and shrinking takes minutes
     suppress_health_check=list(HealthCheck),
 )

@@ -118,7 +118,7 @@ class Traffic(RuleBasedStateMachine):
 
 
 TestTraffic = Traffic.TestCase
-TestTraffic.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestTraffic.settings = settings(max_examples=100, stateful_step_count=60)
 
 
 @given(any_settings, st.lists(st.floats(0.0, 20.0), max_size=60))

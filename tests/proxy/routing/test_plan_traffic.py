@@ -104,7 +104,6 @@ class World:
         return verdict
 
 
-@settings(deadline=None)
 @given(
     outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=200),
     is_idempotent=st.booleans(),
@@ -134,7 +133,7 @@ def test_whatever_fails_nothing_is_exceeded_and_nobody_is_asked_twice_without_re
                 executed.add(provider)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sick=st.sets(st.sampled_from("abc"), max_size=2), outcome=st.sampled_from(OUTCOMES[2:]))
 def test_request_is_answered_as_long_as_one_provider_is_well(sick: set[str], outcome: Verdict) -> None:
     world = World(lambda provider: outcome if provider in sick else None, capacity=50.0)

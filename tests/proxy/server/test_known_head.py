@@ -165,7 +165,7 @@ def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[int]]:
 
 
 @given(conversations())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_comes_is_understood_as_if_all_of_it_were_parsed(conversation: tuple[list[bytes], list[int]]) -> None:
     pieces, turns = conversation
 

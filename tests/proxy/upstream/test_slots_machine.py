@@ -211,6 +211,6 @@ class HastySlotsMachine(RuleBasedStateMachine):
 
 
 TestSlots = SlotsMachine.TestCase
-TestSlots.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSlots.settings = settings(max_examples=150, stateful_step_count=40)
 TestHastySlots = HastySlotsMachine.TestCase
-TestHastySlots.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestHastySlots.settings = settings(max_examples=100, stateful_step_count=40)

@@ -55,7 +55,7 @@ def observed(kind: tuple[str, str], body: bytes, is_streaming: bool) -> Response
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_there_and_back_is_the_same_reply(kind: tuple[str, str], data: st.DataObject) -> None:
     reply = data.draw(REPLIES[kind])
@@ -64,7 +64,7 @@ def test_there_and_back_is_the_same_reply(kind: tuple[str, str], data: st.DataOb
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_written_stream_is_complete_and_tells_the_same_usage(kind: tuple[str, str], data: st.DataObject) -> None:
     reply = data.draw(REPLIES[kind])
@@ -75,7 +75,7 @@ def test_written_stream_is_complete_and_tells_the_same_usage(kind: tuple[str, st
     assert seen.usage == observed(kind, dump_exactly(reply), False).usage
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CASES, st.floats(0, 1))
 def test_cut_stream_is_no_reply(case: tuple[tuple[str, str], JsonObject], share: float) -> None:
     kind, reply = case
@@ -89,7 +89,7 @@ def test_cut_stream_is_no_reply(case: tuple[tuple[str, str], JsonObject], share:
     assert found is None or not stream[len(kept) :].strip(b"\r\n]")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CASES, st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=4)), min_size=1, max_size=4))
 def test_damaged_body_is_no_reply_or_one_that_is_the_same_in_both_forms(
     case: tuple[tuple[str, str], JsonObject], damages: list[tuple[float, bytes]]
@@ -109,7 +109,7 @@ def test_damaged_body_is_no_reply_or_one_that_is_the_same_in_both_forms(
         assert stream is None or (whole is not None and written(back(kind, stream)) == written(json.loads(whole)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(KINDS), CASES)
 def test_event_left_out_repeated_or_moved_makes_no_reply_or_one_that_can_be_written_again(
     kind: tuple[str, str], case: tuple[tuple[str, str], JsonObject]
@@ -143,7 +143,7 @@ def odd_replies(draw: st.DrawFn) -> tuple[tuple[str, str], JsonObject]:
     return kind, changed if isinstance(changed, dict) else reply
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(odd_replies())
 def test_reply_with_something_odd_in_it_comes_back_as_it_was_or_is_refused(
     case: tuple[tuple[str, str], JsonObject],
@@ -156,7 +156,7 @@ def test_reply_with_something_odd_in_it_comes_back_as_it_was_or_is_refused(
         assert written(back(kind, stream)) == written(reply)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(KINDS), st.lists(VALUES, max_size=4), st.binary(max_size=60))
 def test_foreign_bodies_are_refused(kind: tuple[str, str], documents: list[Any], junk: bytes) -> None:
     lines = [dump_exactly(document) for document in documents]
