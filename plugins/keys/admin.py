@@ -68,7 +68,7 @@ class KeyRoutes:
 
         key = await self._keeper.put(make)
         self._tell("created", key, request)
-        return AdminReply({"text": text, **self._describe(key)}, CREATED, headers=(("Location", f"/keys/{key_id}"),))
+        return AdminReply(self._describe(key, text), CREATED, headers=(("Location", f"/keys/{key_id}"),))
 
     async def _change(self, request: AdminRequest) -> JsonObject:
         check_query(request)
@@ -95,7 +95,7 @@ class KeyRoutes:
 
         key = await self._keeper.put(make)
         self._tell("rotated", key, request)
-        return {"text": text, **self._describe(key)}
+        return self._describe(key, text)
 
     async def _revoke(self, request: AdminRequest) -> JsonObject:
         check_query(request)
@@ -105,13 +105,14 @@ class KeyRoutes:
 
     # -- words -------------------------------------------------------------------------------------------------------
 
-    def _describe(self, key: VirtualKey) -> JsonObject:
+    def _describe(self, key: VirtualKey, text: str | None = None) -> JsonObject:
+        """Show a key; its text is shown to who made it, and only then."""
         now_s = self._wall_clock()
         windows = self._calendar.at(now_s)
         spent, earlier = key.account.spent_at(windows), key.earlier
         return {
             "id": key.id,
-            "key": shown(key.id),
+            "key": text or shown(key.id),
             "state": key.state_at(now_s),
             **key.document,
             "spend": {

@@ -124,7 +124,7 @@ def gemini_at(url: str, key: str) -> genai.Client:
 
 
 async def test_each_sdk_works_with_a_virtual_key(keyed: Keyed, upstream: FakeProvider) -> None:
-    url, key = keyed.proxy.url, (await keyed.create("sdks"))["text"]
+    url, key = keyed.proxy.url, (await keyed.create("sdks"))["key"]
     upstream.reply(TEXT)
 
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as gpt:
@@ -212,7 +212,7 @@ def requests_to_every_kind_of_path(is_open: bool) -> list[tuple[str, str, bytes 
 async def test_virtual_key_reaches_no_provider_on_any_path(
     keyed: Keyed, upstream: FakeProvider, shown: str, is_open: bool
 ) -> None:
-    key = (await keyed.create("canary"))["text"]
+    key = (await keyed.create("canary"))["key"]
     headers = {name: value.format(key) for name, value in SHOWN[shown].items()}
     query = QUERIES.get(shown, "").replace("{}", key)
     statuses = []
@@ -232,7 +232,7 @@ async def test_virtual_key_reaches_no_provider_on_any_path(
 
 
 async def test_path_that_holds_the_key_is_refused(keyed: Keyed, upstream: FakeProvider) -> None:
-    key = (await keyed.create("path"))["text"]
+    key = (await keyed.create("path"))["key"]
 
     for spelling in (key, f"%73{key[1:]}"):
         response = await ask(
@@ -245,7 +245,7 @@ async def test_path_that_holds_the_key_is_refused(keyed: Keyed, upstream: FakePr
 
 async def test_key_stands_in_no_output(keyed: Keyed, upstream: FakeProvider) -> None:
     made = await keyed.create("outputs")
-    key, headers = made["text"], {"Authorization": f"Bearer {made['text']}"}
+    key, headers = made["key"], {"Authorization": f"Bearer {made['key']}"}
     call = CALLS["openai"]
     upstream.reply_status(400, {"error": {"message": "no"}})
 
@@ -263,7 +263,7 @@ async def test_key_stands_in_no_output(keyed: Keyed, upstream: FakeProvider) -> 
 
 
 async def test_sdks_see_what_a_key_may_not_do(keyed: Keyed, upstream: FakeProvider) -> None:
-    key = (await keyed.create("narrow", models=["gpt-4o-mini", "claude-y"]))["text"]
+    key = (await keyed.create("narrow", models=["gpt-4o-mini", "claude-y"]))["key"]
     url = keyed.proxy.url
 
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as gpt:
@@ -285,7 +285,7 @@ async def test_budget_ends_what_sdks_may_ask_and_they_do_not_try_again(keyed: Ke
     made = await keyed.create("poor", budget={"perDay": 0.05})
     upstream.reply(TEXT, usage=Usage(input_tokens=10, output_tokens=30))
 
-    async with openai.AsyncOpenAI(base_url=f"{keyed.proxy.url}/v1", api_key=made["text"], max_retries=2) as gpt:
+    async with openai.AsyncOpenAI(base_url=f"{keyed.proxy.url}/v1", api_key=made["key"], max_retries=2) as gpt:
         await gpt.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=5)
         with pytest.raises(openai.RateLimitError) as refused:
             await gpt.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=5)
@@ -303,7 +303,7 @@ async def test_stream_that_breaks_off_is_paid_for(keyed: Keyed, upstream: FakePr
     call = STREAMS["openai"]
 
     with pytest.raises(CutOff):
-        await ask(keyed.proxy, "POST", call.path, call.body(), {"Authorization": f"Bearer {made['text']}"})
+        await ask(keyed.proxy, "POST", call.path, call.body(), {"Authorization": f"Bearer {made['key']}"})
     await until_idle(keyed.proxy)
 
     spend = (await keyed.json("GET", f"/keys/{made['id']}"))["spend"]
@@ -320,7 +320,7 @@ async def test_kill_loses_no_key_and_no_spending_that_was_written(fakes: tuple[F
     async with ProxyProcess(config, environment=clean_environment()) as process:
         keyed = Keyed(process)
         made = await keyed.create("a", budget={"perMonth": 5})
-        headers = {"Authorization": f"Bearer {made['text']}"}
+        headers = {"Authorization": f"Bearer {made['key']}"}
         await ask(process, "POST", call.path, call.body(model="gpt-4o"), headers)
         file = process.state_path / "keys.json"
         await until(lambda: b'"totalNanos": 40000000' in file.read_bytes(), "what was spent is written")

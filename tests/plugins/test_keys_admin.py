@@ -30,12 +30,12 @@ async def test_key_is_shown_when_it_is_made_and_never_again(tmp_path: Path) -> N
         rotated = await keys.call("POST", "/keys/{id}/rotate", key_id=made["id"])
 
         told = repr([await keys.show(made["id"]), await keys.call("GET", "/keys"), keys.rig.events.recent()])
-        assert made["text"].startswith(f"sk-sw-{made['id']}-")
-        assert rotated["text"] != made["text"]
-        for text in (made["text"], rotated["text"]):
+        assert made["key"].startswith(f"sk-sw-{made['id']}-")
+        assert rotated["key"] != made["key"]
+        for text in (made["key"], rotated["key"]):
             assert text.rpartition(made["id"])[2][1:] not in told
         assert {name: made[name] for name in FULL} == FULL
-        assert made["key"] == f"sk-sw-{made['id']}-…"
+        assert (await keys.show(made["id"]))["key"] == f"sk-sw-{made['id']}-…"
 
 
 async def test_key_tells_its_state_and_times(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ async def test_key_tells_its_state_and_times(tmp_path: Path) -> None:
         assert (made["createdAt"], made["lastUsedAt"], made["rotatedAt"]) == ("2026-02-02T02:40:00Z", None, None)
 
         keys.now_s += 60
-        keys.begin(made["text"])
+        keys.begin(made["key"])
         await keys.call("POST", "/keys/{id}/rotate", key_id=made["id"], grace="10m")
         shown = await keys.show(made["id"])
 
@@ -209,7 +209,7 @@ async def test_key_is_found_by_its_name_too(tmp_path: Path) -> None:
         revoked = await keys.call("DELETE", "/keys/{id}", key_id=name)
 
         assert (shown["id"], rotated["id"], revoked["id"]) == (made["id"],) * 3
-        assert rotated["text"].startswith(f"sk-sw-{made['id']}-")
+        assert rotated["key"].startswith(f"sk-sw-{made['id']}-")
         assert (await keys.call("GET", "/keys"))["keys"] == []
 
 

@@ -64,13 +64,13 @@ def test_keys_are_read_as_they_were_written(tmp_path: Path, keys: list[VirtualKe
 async def test_keys_and_spending_survive_a_restart(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create(budget={"perDay": 5})
-        keys.end(keys.begin(made["text"]), 10, 20)
+        keys.end(keys.begin(made["key"]), 10, 20)
         before = await keys.show(made["id"])
 
     async with KeysRig(tmp_path) as keys:
         assert await keys.show(made["id"]) == before
         assert before["spend"]["today"] == 0.03
-        keys.begin(made["text"])
+        keys.begin(made["key"])
 
 
 async def test_file_holds_no_key_and_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_file_holds_no_key_and_is_for_its_owner_only(tmp_path: Path) -> No
         rotated = await keys.call("POST", "/keys/{id}/rotate", key_id=made["id"], grace="1h")
 
     content = (tmp_path / "keys.json").read_text()
-    for text in (made["text"], rotated["text"]):
+    for text in (made["key"], rotated["key"]):
         assert text not in content
         assert text.split("-", 3)[3][:12] not in content
     assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
@@ -89,7 +89,7 @@ async def test_file_holds_no_key_and_is_for_its_owner_only(tmp_path: Path) -> No
 async def test_requests_in_work_at_the_end_count_as_estimated(tmp_path: Path) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create(budget={"perDay": 5})
-        keys.begin(made["text"], max_output_tokens=50)
+        keys.begin(made["key"], max_output_tokens=50)
 
     async with KeysRig(tmp_path) as keys:
         assert (await keys.show(made["id"]))["spend"]["today"] == 0.05
@@ -99,7 +99,7 @@ async def test_provider_that_counts_beyond_all_measure_stops_no_saving(tmp_path:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()
         for _ in range(3):
-            keys.end(keys.begin(made["text"]), 2**64 - 1, 2**64 - 1)
+            keys.end(keys.begin(made["key"]), 2**64 - 1, 2**64 - 1)
 
         await keys.plugin._keeper.save()
 
@@ -115,7 +115,7 @@ async def test_spending_is_written_down_from_time_to_time_only_if_there_was_some
         await keys.plugin._keeper.save()
         assert (tmp_path / "keys.json").stat().st_mtime_ns == first.st_mtime_ns
 
-        keys.end(keys.begin(made["text"]), 1, 1)
+        keys.end(keys.begin(made["key"]), 1, 1)
         await keys.plugin._keeper.save()
 
         assert file.read(tmp_path)[0].account.to_write().total_nanos == 2_000_000
@@ -164,7 +164,7 @@ async def test_damaged_file_is_set_aside_and_nobody_passes_until_it_is_mended(tm
 
     for _ in range(2):  # a restart mends nothing
         async with KeysRig(tmp_path) as keys:
-            for text in (made["text"], None):
+            for text in (made["key"], None):
                 with pytest.raises(Refused) as refused:
                     keys.begin(text)
                 assert (refused.value.status, refused.value.code) == (503, "keys_unusable")
@@ -179,7 +179,7 @@ async def test_damaged_file_is_set_aside_and_nobody_passes_until_it_is_mended(tm
 
     (tmp_path / "keys.json").write_bytes(sound)
     async with KeysRig(tmp_path) as keys:
-        keys.begin(made["text"])
+        keys.begin(made["key"])
 
 
 async def test_removing_the_damaged_file_begins_without_keys(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_change_that_cannot_be_written_changes_nothing(tmp_path: Path, mon
             await keys.call("POST", "/keys/{id}/rotate", key_id=made["id"])
 
         assert await keys.call("GET", "/keys") == {"keys": [before]}
-        keys.begin(made["text"])
+        keys.begin(made["key"])
         monkeypatch.undo()
 
 
@@ -248,7 +248,7 @@ async def test_spending_that_cannot_be_written_is_told_once_and_kept(
 ) -> None:
     async with KeysRig(tmp_path) as keys:
         made = await keys.create()
-        keys.end(keys.begin(made["text"]), 1, 1)
+        keys.end(keys.begin(made["key"]), 1, 1)
         with monkeypatch.context() as patch:
             fail_with(patch, errno.EIO)
             await keys.plugin._keeper.save()
@@ -297,7 +297,7 @@ async def test_change_does_not_bring_a_revoked_key_back(tmp_path: Path) -> None:
         assert isinstance(outcomes[1], Exception)
         assert file.read(tmp_path) == []
         with pytest.raises(Unauthorized):
-            keys.begin(made["text"])
+            keys.begin(made["key"])
 
 
 def test_failures_of_the_disk_are_one_family() -> None:

@@ -23,6 +23,6 @@ def show_text(session: Session, key: dict[str, Any]) -> None:  # Any: JSON
     if session.wants_json:
         session.screen.json(key)
         return
-    session.screen.line(str(key.get("text")))
+    session.screen.line(str(key.get("key")))
     if session.screen.is_terminal:
         session.screen.line(Painted("this is shown only now: whoever has it, uses it", "yellow"))

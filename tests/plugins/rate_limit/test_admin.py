@@ -210,16 +210,16 @@ async def test_virtual_key_in_clear_is_explained_as_what_it_counts_for() -> None
         made = orjson.loads(
             (await proxy.request("POST", "/keys", {"name": "web", "limits": {"requestsPerMinute": 1}})).body
         )
-        headers = {"Authorization": f"Bearer {made['text']}"}
+        headers = {"Authorization": f"Bearer {made['key']}"}
         asked = {"path": "/v1/chat/completions", "headers": headers, "body": {"model": "echo/m", "messages": MESSAGES}}
 
-        before = await call(proxy, "POST", "/rate-limits/explain", {"key": made["text"], "model": "m"})
+        before = await call(proxy, "POST", "/rate-limits/explain", {"key": made["key"], "model": "m"})
         missing = await call(proxy, "POST", "/cache/explain", asked)
         reply = await proxy.request("POST", asked["path"], asked["body"], headers)
-        after = await call(proxy, "POST", "/rate-limits/explain", {"key": made["text"], "model": "m"})
+        after = await call(proxy, "POST", "/rate-limits/explain", {"key": made["key"], "model": "m"})
         kept = await call(proxy, "POST", "/cache/explain", asked)
         stranger = await call(proxy, "POST", "/rate-limits/explain", {"key": "sk-unknown", "model": "m"})
-        reset = await call(proxy, "POST", "/rate-limits/reset", {"key": made["text"]})
+        reset = await call(proxy, "POST", "/rate-limits/reset", {"key": made["key"]})
 
     assert reply.status == 200
     assert (before["caller"], before["wouldPass"]) == (f"key:{made['id']}", True)
@@ -244,12 +244,12 @@ async def test_explaining_changes_nothing_of_what_holds() -> None:
         key, other = await made(proxy, "team-a"), await made(proxy, "team-b")
         asked = [
             await call(proxy, "POST", "/rate-limits/explain", {"key": each})
-            for each in (f"key:{key['id']}", key["id"], "team-a", key["text"])
+            for each in (f"key:{key['id']}", key["id"], "team-a", key["key"])
         ]
-        await call(proxy, "POST", "/rate-limits/explain", {"key": other["text"], "ip": "192.0.2.7"})
+        await call(proxy, "POST", "/rate-limits/explain", {"key": other["key"], "ip": "192.0.2.7"})
         await call(proxy, "POST", "/rate-limits/explain", {"key": "sk-of-nobody-0001", "ip": "192.0.2.7"})
 
-        own, general = await chat_statuses(proxy, key["text"], 4), await chat_statuses(proxy, other["text"], 2)
+        own, general = await chat_statuses(proxy, key["key"], 4), await chat_statuses(proxy, other["key"], 2)
 
     assert {each["caller"] for each in asked} == {f"key:{key['id']}"}
     assert [each["rules"][0]["left"] for each in asked] == [3] * 4
@@ -263,15 +263,15 @@ async def test_limits_of_a_key_are_explained_as_they_are_and_reset_after_any_cha
         )
         key = await made(proxy, "web", requestsPerDay=1)
         unused = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
-        first = await chat_statuses(proxy, key["text"], 2)
+        first = await chat_statuses(proxy, key["key"], 2)
         await call(proxy, "PATCH", f"/keys/{key['id']}", {"limits": {"requestsPerDay": 2}})
         wider = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
-        second = await chat_statuses(proxy, key["text"], 2)
+        second = await chat_statuses(proxy, key["key"], 2)
         await call(proxy, "PATCH", "/config", {"rateLimit": {"perMinute": 1000}})
         used_up = await call(proxy, "POST", "/rate-limits/explain", {"key": "web"})
         shown = await call(proxy, "GET", "/rate-limits")
         reset = await call(proxy, "POST", "/rate-limits/reset", {"key": "web", "rule": "key.requestsPerDay"})
-        third = await chat_statuses(proxy, key["text"], 1)
+        third = await chat_statuses(proxy, key["key"], 1)
 
     assert [each["rule"] for each in unused["rules"]] == ["key.requestsPerDay"]
     assert (first, second, third) == ([200, 429], [200, 429], [200])

@@ -73,7 +73,7 @@ def test_one_key_is_shown_with_its_settings(ask: Run, scripted: ScriptedProxy) -
 
 
 def test_create_sends_what_was_said_and_prints_the_key_alone(ask: Run, scripted: ScriptedProxy) -> None:
-    scripted.on("POST", "/keys", {"text": TEXT, **KEY}, 201)
+    scripted.on("POST", "/keys", {**KEY, "key": TEXT}, 201)
 
     ended = ask(
         *("keys", "create", "team-a", "--models", "gpt-4o*", "fast", "--limit", "requestsPerMinute=60"),
@@ -93,7 +93,7 @@ def test_create_sends_what_was_said_and_prints_the_key_alone(ask: Run, scripted:
 
 
 def test_create_takes_a_moment_too(ask: Run, scripted: ScriptedProxy) -> None:
-    scripted.on("POST", "/keys", {"text": TEXT}, 201)
+    scripted.on("POST", "/keys", {"key": TEXT}, 201)
 
     ask("keys", "create", "team-a", "--expires", "2026-12-31T00:00:00Z")
 
@@ -108,7 +108,7 @@ def test_wrong_words_are_wrong_usage(ask: Run, scripted: ScriptedProxy, words: t
 
 
 def test_rotate_and_revoke_name_the_key_in_the_path(ask: Run, scripted: ScriptedProxy) -> None:
-    scripted.on("POST", "/keys/a%2Fb/rotate", {"text": TEXT})
+    scripted.on("POST", "/keys/a%2Fb/rotate", {"key": TEXT})
     scripted.on("DELETE", "/keys/a%2Fb", {"id": "a/b", "name": "team-a", "revoked": True})
 
     rotated, revoked = ask("keys", "rotate", "a/b", "--grace", "1h"), ask("keys", "revoke", "a/b")
