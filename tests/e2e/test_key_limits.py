@@ -27,7 +27,7 @@ async def test_limits_of_a_key_are_held_or_missed(plugins: list[str], is_on: boo
         limits = {} if is_on is None else {"rate_limit": {"enabled": is_on}}
         await proxy.start(plugins=plugins, keys={"enabled": True}, **limits)
         made = await call(proxy, "POST", "/keys", {"name": "team-a", "limits": {"requestsPerHour": 1}})
-        headers = {"Authorization": f"Bearer {made['text']}"}
+        headers = {"Authorization": f"Bearer {made['key']}"}
 
         statuses = [(await proxy.chat("hi", headers=headers)).status for _ in range(2)]
 
