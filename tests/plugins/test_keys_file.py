@@ -50,7 +50,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
 @given(st.lists(KEYS, max_size=3))
 def test_keys_are_read_as_they_were_written(tmp_path: Path, keys: list[VirtualKey]) -> None:
     file.write(tmp_path, file.encode([(key, key.account.to_write()) for key in keys]))
@@ -124,7 +124,7 @@ async def test_spending_is_written_down_from_time_to_time_only_if_there_was_some
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_damage_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     folder = tmp_path_factory.mktemp("state")

@@ -58,7 +58,9 @@ async def test_entry_of_one_proxy_is_found_by_another(connect: Connect, redis_se
     assert await other.get(digest("b")) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture], max_examples=30
+)
 @given(values=st.lists(st.binary(max_size=2000), min_size=1, max_size=3))
 async def test_whatever_the_bytes_they_come_back_as_they_were(
     connect: Connect, redis_server: RedisServer, values: list[bytes]

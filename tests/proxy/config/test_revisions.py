@@ -99,7 +99,9 @@ def test_leftovers_of_a_crash_and_foreign_files_are_passed_over(tmp_path: Path) 
     assert names_in(tmp_path) == ["00000001.json", "notes.json"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(st.data())
 def test_damaged_revision_is_set_aside_and_the_one_before_it_counts(tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / str(time.time_ns())
